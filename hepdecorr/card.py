@@ -1,0 +1,115 @@
+"""Contract 2: the card that travels inside every tagger and says what it is and how to feed it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hepdecorr.errors import InputError
+
+VERSION = 1
+METADATA_KEY = "hepdecorr.card"  # where the ONNX file carries the card, as JSON
+
+
+class _Part(BaseModel):
+    # A newer hepdecorr may add entries; one that is not understood must not be passed over.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Feature(_Part):
+    """One column of an input: the name under which the features room knows it, and its unit."""
+
+    name: str
+    unit: str = ""
+
+
+class Input(_Part):
+    """One input of the graph, with its features in the order in which the graph wants them."""
+
+    name: str = "features"
+    dtype: Literal["float32"] = "float32"
+    axes: tuple[str, ...] = ("events", "features")
+    features: tuple[Feature, ...]
+
+
+class Nuisance(_Part):
+    """A protected variable; `low` and `high` bound the histograms that judge it."""
+
+    name: str
+    unit: str = ""
+    low: float
+    high: float
+    title: str = ""
+
+
+class WorkingPoint(_Part):
+    """A cut fixed on background: an event passes when its logit is above the threshold."""
+
+    rejection: float = Field(gt=0, lt=1)
+    threshold: float  # on the logit: a float32 sigmoid runs out of digits near 1
+    background_efficiency: float
+    signal_efficiency: float
+    background_events: int  # how many background events the threshold was fixed on
+
+
+class Card(_Part):
+    """All that is known of a trained tagger."""
+
+    version: Literal[1] = VERSION
+    name: str
+    title: str = ""
+    description: str = ""
+    method: dict[str, Any]
+    seed: int
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...] = ("score", "logit")
+    nuisances: tuple[Nuisance, ...]
+    conventions: dict[str, str] = Field(default_factory=dict)
+    table_fingerprint: str
+    config_hash: str
+    versions: dict[str, str]
+    working_points: tuple[WorkingPoint, ...] = ()
+    measured: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    created: str
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of all features, in the order of the inputs."""
+        return [f.name for i in self.inputs for f in i.features]
+
+    def working_point(self, rejection: float) -> WorkingPoint:
+        """The working point at this background rejection; InputError lists those there are."""
+        for point in self.working_points:
+            if abs(point.rejection - rejection) < 1e-9:
+                return point
+        known = ", ".join(f"{p.rejection:g}" for p in self.working_points) or "none"
+        raise InputError(f"tagger {self.name}: no working point at rejection {rejection:g}; it has {known}")
+
+    def to_json(self) -> str:
+        """The card as the ONNX file carries it."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> Card:
+        """Read the card of `source`; InputError when it is not one that this version understands."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as err:
+            first = err.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the card"
+            raise InputError(
+                f"{source}: its card does not fit this version of hepdecorr ({where}: {first['msg']}); "
+                "export the tagger again, or use the version that made it"
+            ) from None
+
+    def write_yaml(self, path: Path) -> None:
+        """The same card for people, written atomically."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+        part = path.with_name(path.name + ".part")
+        part.write_text(text)
+        os.replace(part, path)
