@@ -58,7 +58,9 @@ def load_file(path: Path | str) -> ModuleType:
     """
     file = Path(path).resolve()
     if not file.is_file():
-        raise InputError(f"no file {path}; give the path of a Python file, relative to the YAML that names it")
+        raise InputError(
+            f"no file {path}; give the path of a Python file, relative to the YAML that names it"
+        )
     name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -85,7 +87,9 @@ def build(spec: Mapping[str, Any] | str, *, home: str, base: Path | None = None,
     arguments = {"type": spec} if isinstance(spec, str) else dict(spec)
     name = arguments.pop("type", None)
     if not isinstance(name, str):
-        raise InputError(f"{dict(spec) if isinstance(spec, Mapping) else spec}: say what it is with 'type: NAME'")
+        raise InputError(
+            f"{dict(spec) if isinstance(spec, Mapping) else spec}: say what it is with 'type: NAME'"
+        )
     make = find(name, home=home, base=base)
     try:
         parameters = inspect.signature(make).parameters
@@ -115,5 +119,7 @@ def _import(module: str, asked: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as err:
         if err.name and module.startswith(err.name):
-            raise InputError(f"{asked!r}: there is no module {module!r}; install it or give 'path/file.py:Name'") from None
+            raise InputError(
+                f"{asked!r}: there is no module {module!r}; install it or give 'path/file.py:Name'"
+            ) from None
         raise

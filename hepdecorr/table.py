@@ -1,0 +1,298 @@
+"""Contract 1: a table of events in Parquet, one atomic file a chunk, columns with roles, manifest beside.
+
+Training tables (features in, labels, weights) and score tables (logits of taggers) have the same form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hepdecorr.errors import InputError
+
+VERSION = 1
+MANIFEST = "manifest.json"
+ROLES = ("feature", "nuisance", "label", "weight", "group", "id", "score")
+EVENT_IDS = ("run", "luminosityBlock", "event")
+
+Arrays = dict[str, NDArray[Any]]
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, what it is for (one of ROLES), its unit, and its title for plots."""
+
+    name: str
+    role: str
+    unit: str = ""
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InputError(f"column {self.name!r}: no role {self.role!r}; roles are {', '.join(ROLES)}")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file of a table: the events [start, stop) of one source file that passed the selection."""
+
+    file: str
+    rows: int
+    sha256: str
+    dataset: str
+    source: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which folds validate and which test; the rest trains."""
+
+    folds: int = 10
+    validation: tuple[int, ...] = (0,)
+    test: tuple[int, ...] = ()
+
+    def part(self, fold: NDArray[Any], *, use: str) -> NDArray[np.str_]:
+        """'train', 'validation' or 'test' for each event, shape (n,), given its fold and its dataset's use.
+
+        Datasets of use 'all' are split three ways, those of use 'train' give their test folds to
+        training, those of use 'test' are all for testing.
+        """
+        part = np.full(len(fold), "train", dtype="<U10")
+        if use == "test":
+            part[:] = "test"
+            return part
+        part[np.isin(fold, self.validation)] = "validation"
+        if use == "all":
+            part[np.isin(fold, self.test)] = "test"
+        return part
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of one part (train, validation, test; None for all), and of one label if given."""
+
+    part: Part | None
+    split: Split
+    label: int | None = None
+
+
+def fold(
+    run: NDArray[Any], lumi: NDArray[Any], event: NDArray[Any], *, folds: int = 10, salt: int = 0
+) -> NDArray[np.uint8]:
+    """Fold of each event, shape (n,) in [0, folds): a hash of (run, lumi, event) alone.
+
+    It is the same for any chunking, executor or machine, so that no event changes sides.  The mixing is
+    SplitMix64's (Steele, Lea, Flood, OOPSLA 2014, figure 15), chained over the three numbers.
+    """
+    state = np.full(len(event), salt, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for part in (run, lumi, event):
+            state = _splitmix64(state ^ np.asarray(part).astype(np.uint64))
+    return (state % np.uint64(folds)).astype(np.uint8)
+
+
+def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def write_shard(
+    folder: Path,
+    relative: str,
+    *,
+    arrays: Mapping[str, NDArray[Any]],
+    columns: Sequence[Column],
+    dataset: str,
+    source: str,
+    start: int,
+    stop: int,
+) -> Shard:
+    """Write one chunk's rows to folder/relative, atomically, and return its entry for the manifest.
+
+    `arrays` has one array of shape (n,) for each of `columns`.  A chunk that is written twice, after a
+    retry or a resume, overwrites itself with the same bytes.
+    """
+    names = [c.name for c in columns]
+    if set(names) != set(arrays):
+        raise InputError(f"{relative}: arrays {sorted(arrays)} do not fit the columns {sorted(names)}")
+    fields = [
+        pa.field(c.name, pa.from_numpy_dtype(arrays[c.name].dtype), metadata={"role": c.role, "unit": c.unit})
+        for c in columns
+    ]
+    rows = pa.Table.from_arrays([pa.array(arrays[n]) for n in names], schema=pa.schema(fields))
+    path = folder / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    pq.write_table(rows, part, compression="zstd")
+    digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    os.replace(part, path)
+    return Shard(relative, rows.num_rows, digest, dataset, source, int(start), int(stop))
+
+
+def write_manifest(
+    folder: Path,
+    shards: Sequence[Shard],
+    *,
+    columns: Sequence[Column],
+    datasets: Mapping[str, Mapping[str, Any]],
+    provenance: Mapping[str, Any],
+) -> Table:
+    """Write manifest.json, atomically and last: a folder without one is not a table."""
+    content = {
+        "version": VERSION,
+        "columns": [asdict(c) for c in columns],
+        "datasets": {k: dict(v) for k, v in datasets.items()},
+        # sorted, so that the order in which workers finish leaves no trace
+        "shards": [asdict(s) for s in sorted(shards, key=lambda s: (s.dataset, s.source, s.start))],
+        "provenance": dict(provenance),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{MANIFEST}.part"
+    part.write_text(json.dumps(content, indent=1))
+    os.replace(part, folder / MANIFEST)
+    return Table.open(folder)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table on disk.  Nothing is read before it is asked for."""
+
+    folder: Path
+    columns: tuple[Column, ...]
+    shards: tuple[Shard, ...]
+    datasets: dict[str, dict[str, Any]]
+    provenance: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Self:
+        """The table in `folder`; InputError names the file that is missing, cut or of another version."""
+        folder = Path(folder)
+        content = _read_manifest(folder / MANIFEST)
+        try:
+            table = cls(
+                folder,
+                tuple(Column(**c) for c in content["columns"]),
+                tuple(Shard(**s) for s in content["shards"]),
+                content["datasets"],
+                content["provenance"],
+            )
+        except (KeyError, TypeError) as err:
+            raise InputError(
+                f"{folder / MANIFEST}: not a manifest of a table ({err}); make the table again"
+            ) from None
+        for shard in table.shards:
+            if not (folder / shard.file).is_file():
+                raise InputError(
+                    f"{folder / shard.file}: named by the manifest but missing; make the table again"
+                )
+        return table
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in all shards."""
+        return sum(s.rows for s in self.shards)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of the columns, the shards' contents and the datasets' labels and uses."""
+        rules = {k: [v.get("label"), v.get("use", "all")] for k, v in sorted(self.datasets.items())}
+        content = [[asdict(c) for c in self.columns], sorted(s.sha256 for s in self.shards), rules]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def names(self, role: str) -> list[str]:
+        """Names of the columns of this role, in order."""
+        return [c.name for c in self.columns if c.role == role]
+
+    def column(self, name: str) -> Column:
+        """The column of this name; InputError lists those there are."""
+        for c in self.columns:
+            if c.name == name:
+                return c
+        raise InputError(
+            f"{self.folder}: no column {name!r}; it has {', '.join(c.name for c in self.columns)}"
+        )
+
+    def read(self, names: Sequence[str] | None = None, *, select: Selection | None = None) -> Arrays:
+        """The columns `names` (default: all) of the selected rows of all shards, each of shape (n,).
+
+        The name 'dataset' gives the index of each row's dataset in `datasets`.
+        """
+        parts = list(self.iterate(names, select=select))
+        wanted = list(names) if names is not None else [c.name for c in self.columns]
+        if not parts:
+            return {n: np.empty(0, np.float32) for n in wanted}
+        return {n: np.concatenate([p[n] for p in parts]) for n in wanted}
+
+    def iterate(
+        self, names: Sequence[str] | None = None, *, select: Selection | None = None
+    ) -> Iterator[Arrays]:
+        """Like `read`, one shard at a time, for tables larger than memory."""
+        wanted = list(names) if names is not None else [c.name for c in self.columns]
+        stored = [n for n in wanted if n != "dataset"]
+        for name in stored:
+            self.column(name)
+        for shard in self.shards:
+            yield self._read_shard(shard, wanted, select=select)
+
+    def _read_shard(self, shard: Shard, wanted: Sequence[str], *, select: Selection | None) -> Arrays:
+        needed = {n for n in wanted if n != "dataset"}
+        if select is not None:
+            needed |= {"fold", *(["label"] if select.label is not None else [])}
+        path = self.folder / shard.file
+        try:
+            rows = pq.read_table(path, columns=sorted(needed), partitioning=None)
+        except (pa.ArrowException, OSError) as err:
+            raise InputError(f"{path}: cannot be read ({err}); make the table again") from None
+        if rows.num_rows != shard.rows:
+            raise InputError(
+                f"{path}: {rows.num_rows} rows, the manifest says {shard.rows}; make the table again"
+            )
+        arrays: Arrays = {n: rows.column(n).to_numpy() for n in needed}
+        if "dataset" in wanted:
+            arrays["dataset"] = np.full(shard.rows, list(self.datasets).index(shard.dataset), dtype=np.int32)
+        if select is not None:
+            keep = self._selected(arrays, shard, select)
+            arrays = {n: a[keep] for n, a in arrays.items()}
+        return {n: arrays[n] for n in wanted}
+
+    def _selected(self, arrays: Arrays, shard: Shard, select: Selection) -> NDArray[np.bool_]:
+        keep = np.ones(shard.rows, dtype=bool)
+        if select.part is not None:
+            use = self.datasets[shard.dataset].get("use", "all")
+            keep &= select.split.part(arrays["fold"], use=use) == select.part
+        if select.label is not None:
+            keep &= arrays["label"] == select.label
+        return keep
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(
+            f"{path}: missing, so this is no finished table; make it with 'hepdecorr table CONFIG'"
+        )
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as err:
+        raise InputError(f"{path}: not JSON ({err}); make the table again") from None
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        found = content.get("version") if isinstance(content, dict) else None
+        raise InputError(
+            f"{path}: version {found} of the table's form, this hepdecorr reads {VERSION}; make it again"
+        )
+    return content
