@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hepdecorr.errors import InputError
 
-VERSION = 1
+VERSION: Literal[1] = 1
 METADATA_KEY = "hepdecorr.card"  # where the ONNX file carries the card, as JSON
 
 
@@ -112,4 +111,4 @@ class Card(_Part):
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
         part = path.with_name(path.name + ".part")
         part.write_text(text)
-        os.replace(part, path)
+        part.replace(path)

@@ -32,10 +32,8 @@ def find(name: str, *, home: str, base: Path | None = None) -> Any:
     Raises InputError, with the nearest name there is.
     """
     where, _, attribute = name.rpartition(":")
-    if where.endswith(".py"):
-        module = load_file((base or Path()) / where)
-    else:
-        module = _import(where or home, name)
+    from_file = where.endswith(".py")
+    module = load_file((base or Path()) / where) if from_file else _import(where or home, name)
     try:
         return getattr(module, attribute)
     except AttributeError:

@@ -141,7 +141,7 @@ def write_shard(
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     pq.write_table(rows, part, compression="zstd")
     digest = hashlib.sha256(part.read_bytes()).hexdigest()
-    os.replace(part, path)
+    part.replace(path)
     return Shard(relative, rows.num_rows, digest, dataset, source, int(start), int(stop))
 
 
@@ -165,7 +165,7 @@ def write_manifest(
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{MANIFEST}.part"
     part.write_text(json.dumps(content, indent=1))
-    os.replace(part, folder / MANIFEST)
+    part.replace(folder / MANIFEST)
     return Table.open(folder)
 
 
