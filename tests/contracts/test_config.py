@@ -1,0 +1,111 @@
+"""The analysis YAML: strict, with the line of every fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hepdecorr.config import load, read_yaml
+from hepdecorr.errors import InputError
+
+GOOD = """\
+name: toy
+output: out
+samples:
+  datasets:
+    sig:
+      files: sig.root
+      label: signal
+    bkg:
+      files: [a.root, b.root]
+      label: background
+features: [r2]
+nuisances:
+  mbc: {low: 5.2, high: 5.29}
+taggers:
+  plain: {type: Tagger}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "toy.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_one_has_defaults_and_paths_from_its_folder(tmp_path: Path) -> None:
+    config = load(write(tmp_path, GOOD))
+    assert config.output_folder == tmp_path / "out"
+    assert config.models_folder == tmp_path / "out" / "models"
+    assert config.table_split.validation == (0,)
+    assert config.nuisances["mbc"].bins == 50
+    assert config.text == GOOD
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("features: [r2]", "feature: [r2]", 11, "unknown key; did you mean 'features'"),
+        ("features: [r2]", "features: [3]", 11, "features.0: Input should be a valid string"),
+        ("features: [r2]", "features: []", 11, "at least 1"),
+        ("label: background", "label: backgroud", 10, "'signal' or 'background'"),
+        ("label: background", "label: signal", 3, "no dataset of label 'background' to train with"),
+        ("label: background", "label: background\n      use: test", 3, "to train with"),
+        ("label: background", "label: background\n      xec: 3.0", 11, "unknown key; did you mean 'xsec'"),
+        ("high: 5.29", "high: 5.1", 13, "not below high"),
+        ("high: 5.29", "high: wide", 13, "valid number"),
+        ("high: 5.29", "high: .nan", 13, "finite"),
+        ("low: 5.2, ", "", 13, "mbc.low: missing; add it"),
+        ("name: toy", "name: toy\nname: two", 2, "'name' stands here twice"),
+        ("name: toy", "name: a/b", 1, "pattern"),
+        ("name: toy", "name: toy\nseeds: [1, 1]", 1, "each seed once"),
+        ("name: toy", "name: toy\nsplit: {folds: 4, test: [4]}", 2, r"folds \[4\] do not exist"),
+        ("name: toy", "name: toy\nsplit: {validation: [5]}", 2, "stand in validation and in test"),
+        ("name: toy", "name: toy\nworking_points: [95]", 1, "between 0 and 1"),
+        ("name: toy", "name: toy\nrunning: {executor: spark}", 2, "'iterative', 'futures' or 'dask'"),
+        ("name: toy", "name: toy\nrunning: {workers: 0}", 2, "greater than or equal to 1"),
+        ("name: toy", "name: [toy", 2, "not valid YAML"),
+    ],
+)
+def test_faults_name_their_line(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(InputError, match=message) as caught:
+        load(write(tmp_path, GOOD.replace(old, new)))
+    assert f"toy.yaml:{line}" in str(caught.value)
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    config = load(
+        path, overrides=["samples.datasets.bkg.files.1=c.root", "seeds=[2, 3]", "running.workers=4"]
+    )
+    assert config.samples.datasets["bkg"].files == ["a.root", "c.root"]
+    assert config.seeds == [2, 3]
+    assert config.running.workers == 4
+
+
+@pytest.mark.parametrize(
+    "override", ["seeds", "=3", "name.x=3", "samples.datasets.bkg.files.7=c", "seeds=[1", "running.worker=3"]
+)
+def test_bad_overrides_are_named(tmp_path: Path, override: str) -> None:
+    with pytest.raises(InputError, match=r"--set|unknown key"):
+        load(write(tmp_path, GOOD), overrides=[override])
+
+
+def test_digest_changes_with_its_sections_only(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    one, two = load(path), load(path, overrides=["seeds=[5]"])
+    assert one.digest() != two.digest()
+    assert one.digest("samples", "features") == two.digest("samples", "features")
+
+
+def test_files_that_are_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.yaml: cannot be read"):
+        load(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81root")
+    with pytest.raises(InputError, match="not a text file"):
+        load(tmp_path / "binary.yaml")
+    with pytest.raises(InputError, match="mapping of keys"):
+        load(write(tmp_path, "- a\n- b\n"))
+    assert read_yaml(write(tmp_path, "a: [1, 2]\n")) == {"a": [1, 2]}
