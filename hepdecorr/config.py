@@ -40,10 +40,15 @@ class Samples(_Section):
 
     tree: str = "Events"
     schema_: str = Field(default="NanoAODSchema", alias="schema")
-    datasets: dict[str, Dataset] = Field(min_length=1)
+    datasets: dict[str, Dataset] = {}
+    fileset: str = ""  # instead: a JSON or YAML file in coffea's form, labels in each dataset's metadata
 
     @model_validator(mode="after")
     def _both_classes(self) -> Samples:
+        if bool(self.datasets) == bool(self.fileset):
+            raise ValueError("give either datasets or a fileset")
+        if self.fileset:
+            return self
         for use in ("train", "test"):
             labels = {d.label for d in self.datasets.values() if d.use in ("all", use)}
             for label in ("signal", "background"):

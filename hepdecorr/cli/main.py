@@ -1,0 +1,187 @@
+"""The verbs of `hepdecorr`.  Halves are imported inside, so that `--help` is there at once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from hepdecorr import __version__
+from hepdecorr.errors import InputError
+
+app = typer.Typer(
+    name="hepdecorr",
+    help="Taggers that do not sculpt the mass: train them, apply them in coffea, prove it.",
+    epilog="Start with: hepdecorr init my_analysis; hepdecorr run my_analysis/analysis_configs/bsgamma.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+generate = typer.Typer(no_args_is_help=True, help="Generate a Monte Carlo sample with Pythia 8.")
+app.add_typer(generate, name="generate")
+
+console = Console()
+errors = Console(stderr=True)
+
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML file of the analysis.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the YAML, such as seeds=[1,2,3]."),
+]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="TAGGER", help="Only this tagger; repeatable.")
+]
+Redo = Annotated[bool, typer.Option("--redo", help="Do it again even if it is finished.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        console.print(f"hepdecorr {__version__}")
+        raise typer.Exit
+    level = logging.DEBUG if debug else logging.WARNING
+    handler = RichHandler(console=errors, show_path=debug, show_time=debug)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    logging.getLogger("hepdecorr").setLevel(level)
+    if quiet:
+        console.quiet = True
+
+
+@generate.command(
+    "bsgamma",
+    epilog="hepdecorr generate bsgamma --process continuum --candidates 50000 --workers 8 --out bkg.root",
+)
+def generate_bsgamma(
+    process: Annotated[str, typer.Option(help="signal (B -> K*0 gamma) or continuum (e+e- -> q qbar).")],
+    out: Annotated[Path, typer.Option(help="ROOT file to write.")],
+    events: Annotated[int | None, typer.Option(help="Events to generate.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Stop at this many stored candidates.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --workers.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    kaon_id: Annotated[
+        bool, typer.Option(help="Require kaon identification (few background events).")
+    ] = False,
+    keep_either: Annotated[
+        bool, typer.Option(help="Keep if M_bc or the corrected M_bc is above 5.2 GeV.")
+    ] = False,
+    isr: Annotated[bool, typer.Option(help="Photon radiation of the beams in the continuum.")] = False,
+    compact: Annotated[bool, typer.Option(help="Round track and photon momenta, as NanoAOD does.")] = False,
+) -> None:
+    """Generate B -> K*0 gamma, or its continuum background, through a parametrised detector."""
+    from hepdecorr.cli import steps
+
+    options = {"kaon_id": kaon_id, "keep_either": keep_either, "isr": isr, "compact": compact}
+    steps.generate(
+        console, process, out=out, events=events, candidates=candidates, seed=seed, workers=workers, **options
+    )
+
+
+@app.command(epilog="hepdecorr table analysis_configs/bsgamma.yaml --set running.executor=futures")
+def table(config: ConfigPath, overrides: Overrides = None, redo: Redo = False) -> None:
+    """ROOT files -> training table."""
+    _analysis(config, overrides).table(redo=redo)
+
+
+@app.command(epilog="hepdecorr train analysis_configs/bsgamma.yaml --only disco --set seeds=[1,2,3]")
+def train(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
+    """Training table -> taggers, models/NAME/{tagger.onnx, card.yaml}."""
+    _analysis(config, overrides, only).train(redo=redo)
+
+
+@app.command(epilog="hepdecorr evaluate analysis_configs/bsgamma.yaml")
+def evaluate(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
+    """Taggers applied to ROOT files -> histograms and scores of the test events."""
+    _analysis(config, overrides, only).evaluate(redo=redo)
+
+
+@app.command(epilog="hepdecorr report analysis_configs/bsgamma.yaml")
+def report(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
+    """Histograms and scores -> measures, plots, report.html."""
+    _analysis(config, overrides, only).report(redo=redo)
+
+
+@app.command(epilog="hepdecorr run analysis_configs/bsgamma.yaml --only plain --only disco")
+def run(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
+    """All of it: does what is missing and skips what is finished."""
+    analysis = _analysis(config, overrides, only)
+    analysis.table(redo=redo)
+    analysis.train(redo=redo)
+    analysis.evaluate(redo=redo)
+    analysis.report(redo=redo)
+
+
+@app.command(epilog="hepdecorr inspect models/bsgamma-disco-1")
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(help="A ROOT file, a table's folder, or a tagger.", show_default=False)
+    ],
+) -> None:
+    """Say what a ROOT file, a table or a tagger holds."""
+    from hepdecorr.cli import show
+
+    show.inspect(console, path)
+
+
+@app.command(epilog="hepdecorr init my_analysis")
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
+) -> None:
+    """Copy the example processors and configs into a new folder, to edit there."""
+    from hepdecorr.cli import steps
+
+    steps.scaffold(console, folder)
+
+
+def _analysis(path: Path, overrides: list[str] | None, only: list[str] | None = None) -> Any:
+    from hepdecorr.cli.steps import Analysis
+    from hepdecorr.config import load
+
+    return Analysis(load(path, overrides=overrides or []), console=console, only=only or [])
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one message and code 2, without a traceback."""
+    # `--debug` may stand anywhere, since one adds it to a command that failed.
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(["--debug", *arguments] if debug else arguments)
+    except InputError as err:
+        if debug:
+            raise
+        errors.print(f"[bold red]error:[/] {_plain(err)}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("[bold]stopped;[/] the same command goes on where this one was")
+        sys.exit(130)
+    except Exception as err:
+        if debug:
+            raise
+        errors.print(
+            f"[bold red]error:[/] {type(err).__name__}: {_plain(err)}\n"
+            "This was not foreseen; --debug shows where it happened.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        sys.exit(1)
+
+
+def _plain(err: BaseException) -> str:
+    # Square brackets of a message are no markup.
+    return str(err).replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    main()
