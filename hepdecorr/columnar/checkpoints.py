@@ -1,0 +1,132 @@
+"""Results of single chunks on disk, so that a run that was killed goes on where it stood."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import uuid
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hist
+from coffea.processor import CheckpointerABC
+from coffea.processor.executor import WorkItem
+
+from hepdecorr.columnar import histograms
+from hepdecorr.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_RESULT = "result.json"
+_DICT, _SET, _TUPLE, _HIST = "<dict>", "<set>", "<tuple>", "<hist>"
+
+
+class Checkpoints(CheckpointerABC):
+    """A file per chunk, as JSON and plain arrays: unlike coffea's own, nothing is ever unpickled.
+
+    coffea's checkpoints are keyed on the file and the entry range alone, so that after a change of a cut
+    or a model they give the old result.  These are keyed on the caller's fingerprint, the dataset's
+    metadata, the file's name and UUID, and the range.  A result that a processor no longer stands for
+    (its method `holds(result)` says False, as when a shard was deleted) counts as absent.
+    """
+
+    def __init__(self, folder: Path, *, fingerprint: str) -> None:
+        if not fingerprint:
+            raise ValueError("checkpoints need the fingerprint of what is run, or they return old results")
+        self.folder = folder.resolve()
+        self.fingerprint = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+
+    def path(self, metadata: Mapping[str, Any]) -> Path:
+        """Where the result of the chunk with these `events.metadata` stands."""
+        key = hashlib.sha256(json.dumps(metadata, sort_keys=True, default=str).encode()).hexdigest()[:24]
+        dataset = re.sub(r"[^\w.-]", "_", str(metadata["dataset"]))
+        return self.folder / self.fingerprint / dataset / f"{key}.zip"
+
+    def load(self, metadata: Mapping[str, Any], processor_instance: Any) -> dict[str, Any] | None:
+        """The chunk's result as coffea wants it, or None when it must be computed."""
+        path = self.path(metadata)
+        if not path.is_file():
+            return None
+        try:
+            result = read(path)
+        except Exception as err:  # damage shows itself in many ways, and each has the same cure
+            logger.warning("checkpoint %s cannot be read (%s); the chunk is computed again", path, err)
+            return None
+        if not processor_instance.holds(result):
+            return None
+        return {"out": result, "processed": {_item(metadata)}}
+
+    def save(self, output: Mapping[str, Any], metadata: Mapping[str, Any], processor_instance: Any) -> None:
+        """Keep a chunk's result, atomically."""
+        del processor_instance
+        write(output["out"], self.path(metadata))
+
+
+def write(result: Any, path: Path) -> None:
+    """Write a result of dicts, lists, sets, tuples, numbers, strings and Hists; InputError for others."""
+    found: dict[str, hist.Hist[Any]] = {}
+    content = json.dumps(_plain(result, found))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_RESULT, content)
+        histograms.write(archive, found)
+    part.replace(path)
+
+
+def read(path: Path) -> Any:
+    """What `write` wrote."""
+    with zipfile.ZipFile(path) as archive:
+        return _rebuilt(json.loads(archive.read(_RESULT)), histograms.read(archive))
+
+
+def _plain(value: Any, found: dict[str, hist.Hist[Any]]) -> Any:
+    # JSON knows lists and string keys only: what is more becomes {mark: [...]}, a dict a list of pairs.
+    if isinstance(value, hist.Hist):
+        found[str(len(found))] = value
+        return {_HIST: str(len(found) - 1)}
+    if isinstance(value, Mapping):
+        return {_DICT: [[_plain(k, found), _plain(v, found)] for k, v in value.items()]}
+    if isinstance(value, set | frozenset):
+        return {_SET: [_plain(v, found) for v in value]}
+    if isinstance(value, tuple):
+        return {_TUPLE: [_plain(v, found) for v in value]}
+    if isinstance(value, list):
+        return [_plain(v, found) for v in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputError(
+        f"a checkpoint cannot hold a {type(value).__name__}: let the processor return dicts, lists, sets, "
+        "numbers, strings and Hists, or run it without checkpoints"
+    )
+
+
+def _rebuilt(value: Any, found: Mapping[str, hist.Hist[Any]]) -> Any:
+    if isinstance(value, list):
+        return [_rebuilt(v, found) for v in value]
+    if not isinstance(value, dict):
+        return value
+    ((mark, content),) = value.items()
+    if mark == _HIST:
+        return found[content]
+    items = [_rebuilt(v, found) for v in content]
+    return {_SET: set, _TUPLE: tuple, _DICT: dict}[mark](items)
+
+
+def _item(metadata: Mapping[str, Any]) -> WorkItem:
+    given = metadata["fileuuid"]
+    return WorkItem(
+        metadata["dataset"],
+        metadata["filename"],
+        metadata["treename"],
+        metadata["entrystart"],
+        metadata["entrystop"],
+        uuid.UUID(given).bytes if given else b"",
+    )

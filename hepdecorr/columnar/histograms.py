@@ -1,0 +1,130 @@
+"""Histograms: axes from plain specifications, what a cut does to a nuisance, and storage without pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hist
+import numpy as np
+import uhi.io.zip
+from numpy.typing import NDArray
+
+from hepdecorr.errors import InputError
+
+BEFORE = "before"
+_INDEX = "index.json"
+_BINS = 50
+
+
+def passed(rejection: float) -> str:
+    """Category of events above the cut of this background rejection: 'pass 0.95'."""
+    return f"pass {rejection:g}"
+
+
+def failed(rejection: float) -> str:
+    """Category of events below the cut: 'fail 0.95'."""
+    return f"fail {rejection:g}"
+
+
+def axis(name: str, spec: Mapping[str, Any]) -> hist.axis.AxesMixin:
+    """The axis of quantity `name` from {low, high, bins=50, unit, title} or {edges, unit, title}."""
+    title, unit = spec.get("title") or name, spec.get("unit") or ""
+    label = f"{title} [{unit}]" if unit else str(title)
+    try:
+        if "edges" in spec:
+            return hist.axis.Variable(list(spec["edges"]), name=name, label=label)
+        bins = int(spec.get("bins") or _BINS)
+        return hist.axis.Regular(bins, float(spec["low"]), float(spec["high"]), name=name, label=label)
+    except KeyError as err:
+        raise InputError(f"axis {name!r}: give {err.args[0]!r}, or 'edges'") from None
+    except (TypeError, ValueError) as err:
+        raise InputError(f"axis {name!r}: {err}") from None
+
+
+def sculpting(name: str, spec: Mapping[str, Any]) -> hist.Hist[Any]:
+    """An empty histogram of quantity `name` by dataset, tagger and category, weighted.
+
+    The categories are 'before', and 'pass R' and 'fail R' for each background rejection R.
+    """
+    names = ("dataset", "tagger", "category")
+    axes: list[Any] = [hist.axis.StrCategory([], growth=True, name=n, label=n) for n in names]
+    axes.append(axis(name, spec))
+    empty: hist.Hist[Any] = hist.Hist(*axes, storage=hist.storage.Weight())
+    return empty
+
+
+def fill_sculpting(
+    histogram: hist.Hist[Any],
+    values: NDArray[Any],
+    *,
+    dataset: str,
+    tagger: str,
+    weight: NDArray[Any],
+    logit: NDArray[Any],
+    thresholds: Mapping[float, float],
+) -> None:
+    """Fill 'before', and pass and fail of each rejection -> threshold, for one tagger.
+
+    `values`, `weight` and `logit` have shape (n,); an event passes when its logit is above the threshold.
+    """
+    # float32 values against float64 edges would move events over the edges.
+    values = values.astype(np.float64)
+    categories = {BEFORE: np.ones(len(values), dtype=bool)}
+    for rejection, threshold in thresholds.items():
+        above = logit > threshold
+        categories |= {passed(rejection): above, failed(rejection): ~above}
+    quantity = histogram.axes[-1].name
+    for category, mask in categories.items():
+        # Filled even when empty, so that every chunk has the same categories in the same order.
+        filling: dict[str, Any] = {"dataset": dataset, "tagger": tagger, "category": category}
+        filling |= {quantity: values[mask], "weight": weight[mask]}
+        histogram.fill(**filling)
+
+
+def save(histograms: Mapping[str, hist.Hist[Any]], path: Path) -> None:
+    """Write named histograms to a zip file in UHI's serialisation, atomically; any UHI library reads it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        write(archive, histograms)
+    part.replace(path)
+
+
+def load(path: Path) -> dict[str, hist.Hist[Any]]:
+    """The histograms of a file that `save` wrote; InputError when it is missing, cut or something else.
+
+    Nothing is unpickled: the file holds JSON and plain arrays.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of histograms; make it with 'hepdecorr evaluate CONFIG'")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return read(archive)
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, OSError) as err:
+        raise InputError(f"{path}: no readable file of histograms ({err}); make it again") from None
+
+
+def write(archive: zipfile.ZipFile, histograms: Mapping[str, hist.Hist[Any]]) -> None:
+    """Put named histograms into an open zip file, with an index of their names."""
+    # Members are numbered: a name may hold a slash, or differ from another by case alone.
+    members = {name: f"hist{i}" for i, name in enumerate(histograms)}
+    archive.writestr(_INDEX, json.dumps(members))
+    for name, member in members.items():
+        uhi.io.zip.write(archive, member, histograms[name])
+
+
+def read(archive: zipfile.ZipFile) -> dict[str, hist.Hist[Any]]:
+    """The histograms that `write` put into an open zip file."""
+    members = json.loads(archive.read(_INDEX))
+    return {name: hist.Hist(uhi.io.zip.read(archive, member)) for name, member in members.items()}
+
+
+def rejections(histogram: hist.Hist[Any]) -> Sequence[float]:
+    """The background rejections for which a histogram of `sculpting` has categories, ascending."""
+    return sorted(float(c.removeprefix("pass ")) for c in histogram.axes["category"] if c.startswith("pass "))
