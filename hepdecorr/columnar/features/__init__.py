@@ -1,0 +1,44 @@
+"""Features: one function each, `events -> one number per event`, with unit, title and source.
+
+    from hepdecorr.columnar import features
+
+    columns = features.compute(["bsgamma", "Bcand.mbc", "my_features.py:rho"], events)
+    features.describe("r2").title
+
+`compute` takes the features of this room by name, groups of them (`GROUPS`; "bsgamma" is the set for
+B -> K* gamma) and patterns ("cleo_*"), branches as they are, and functions of the user, who may declare unit
+and title with `@feature(unit="GeV", title=r"$p_T$")`.  Everything is computed in float64 and in the e+e-
+centre-of-mass frame, and comes as float32.  Nothing is NaN: where a definition divides 0 by 0 the docstring
+says what stands there.
+
+To add a feature to the room: write the function in the module it belongs to; it is found by its decorator.
+"""
+
+from __future__ import annotations
+
+from hepdecorr.columnar.features.computing import BSGAMMA, FEATURES, GROUPS, compute, describe, expand
+from hepdecorr.columnar.features.sharing import Description, Feature, feature, shared
+
+__all__ = [
+    "BSGAMMA",
+    "FEATURES",
+    "GROUPS",
+    "Description",
+    "compute",
+    "describe",
+    "expand",
+    "feature",
+    "shared",
+]
+
+
+def __getattr__(name: str) -> Feature:
+    # features.r2(events): each feature is also here under its name
+    try:
+        return FEATURES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *FEATURES})

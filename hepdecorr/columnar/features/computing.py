@@ -1,0 +1,158 @@
+"""From names to numbers: what a name stands for, and one checked float32 column for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdecorr import catalogue
+from hepdecorr.columnar.features import (
+    branches,
+    candidate,
+    cones,
+    fox_wolfram,
+    ksfw,
+    rest,
+    tensors,
+    thrusts,
+)
+from hepdecorr.columnar.features.sharing import Description, Feature, shared
+from hepdecorr.errors import InputError
+
+HOME = "hepdecorr.columnar.features"
+
+
+def _features(module: ModuleType) -> dict[str, Feature]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(getattr(value, "description", None), Description)
+    }
+
+
+_ROOMS: Mapping[str, ModuleType] = {
+    "candidate": candidate,
+    "thrusts": thrusts,
+    "fox_wolfram": fox_wolfram,
+    "sphericities": tensors,
+    "cleo_cones": cones,
+    "ksfw": ksfw,
+    "rest_of_event": rest,
+}
+
+FEATURES: Mapping[str, Feature] = {
+    name: value for module in _ROOMS.values() for name, value in _features(module).items()
+}
+
+# M_bc in any form is what the tagger must not know; the others are checks or belong to the selection.
+_NOT_INPUTS = ("m_bc", "m_bc_corr", "m_bc_recomputed", "delta_e_recomputed", "n_candidates", "thrust_all")
+
+BSGAMMA: tuple[str, ...] = tuple(name for name in FEATURES if name not in _NOT_INPUTS)
+"""The inputs of a B -> K* gamma continuum suppression: all but M_bc, the checks and the event's thrust."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    **{group: tuple(_features(module)) for group, module in _ROOMS.items()},
+    "bsgamma": BSGAMMA,
+}
+
+
+def expand(names: Iterable[str] | str) -> list[str]:
+    """The names with groups ('bsgamma', 'ksfw') and patterns ('cleo_*') spelt out, each name once.
+
+    Patterns run over the features of this room.  Raises InputError for one that matches nothing.
+    """
+    found: dict[str, None] = {}
+    for name in [names] if isinstance(names, str) else names:
+        if name in GROUPS:
+            found.update(dict.fromkeys(GROUPS[name]))
+        elif ":" not in name and set(name) & set("*?["):
+            matching = [known for known in FEATURES if fnmatchcase(known, name)]
+            if not matching:
+                raise InputError(f"no feature matches {name!r}{catalogue.suggest(name, _known())}")
+            found.update(dict.fromkeys(matching))
+        else:
+            found[name] = None
+    return list(found)
+
+
+def compute(
+    names: Iterable[str] | str, events: Any, *, base: Path | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """One float32 array of shape (events,) for each name, in the order of `expand(names)`.
+
+    A name is a feature of this room, a group or pattern of them, a branch ('Collection.field' or a flat
+    'field'), or a user's function of the events ('my_features.py:rho', relative to `base`, or
+    'module:function').  `events` are NanoEvents, virtual or not, or any awkward record array with the same
+    collections; only the branches that the names need are read, and what features have in common is
+    computed once.  Raises InputError that names the feature and the branch: unknown name, missing branch, a
+    result that is not one finite number per event.
+    """
+    if not isinstance(events, ak.Array):
+        raise InputError(f"events must be an awkward array of records, not {type(events).__name__}")
+    columns = {}
+    with shared(events):
+        for name in expand(names):
+            columns[name] = _column(name, events, base=base)
+    return columns
+
+
+def describe(name: str, *, base: Path | None = None) -> Description:
+    """Name, unit and title of a feature; a branch has its name as title and no unit.
+
+    Without events a flat branch cannot be told from a misspelt feature: `compute` tells.
+    """
+    if ":" not in name and name not in FEATURES:
+        return Description(name, title=name)
+    function = _function(name, base=base)
+    found = getattr(function, "description", None)
+    unit, title = (found.unit, found.title) if isinstance(found, Description) else ("", "")
+    return Description(name, unit, title or name)
+
+
+def _column(name: str, events: Any, *, base: Path | None) -> NDArray[np.float32]:
+    try:
+        values = _values(name, events, base=base)
+        exact = branches.numbers(values, length=len(events))
+    except InputError as err:
+        raise InputError(f"feature {name!r}: {err}") from None
+    except (AttributeError, ak.errors.FieldNotFoundError) as err:
+        if isinstance(err, AttributeError) and "no field named" not in str(err):
+            raise
+        raise InputError(f"feature {name!r}: {str(err).splitlines()[0]}") from err
+    with np.errstate(over="ignore"):
+        column = np.array(exact, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(column))
+    if bad.size:
+        raise InputError(
+            f"feature {name!r}: {bad.size} of {len(column)} values are not finite in float32, the first "
+            f"({exact[bad[0]]}) in row {bad[0]}; write a function that gives such events a value"
+        )
+    return column
+
+
+def _values(name: str, events: Any, *, base: Path | None) -> Any:
+    if ":" in name or name in FEATURES:
+        return _function(name, base=base)(events)
+    try:
+        return branches.branch(events, name)
+    except InputError:
+        known = [*_known(), *branches.names(events)]
+        raise InputError(f"neither a feature nor a branch{catalogue.suggest(name, known)}") from None
+
+
+def _function(name: str, *, base: Path | None) -> Callable[[Any], Any]:
+    function = FEATURES[name] if name in FEATURES else catalogue.find(name, home=HOME, base=base)
+    if not callable(function):
+        raise InputError(f"{name!r} is not a function of the events")
+    return function
+
+
+def _known() -> list[str]:
+    return [*FEATURES, *GROUPS]
