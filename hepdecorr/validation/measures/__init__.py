@@ -1,0 +1,65 @@
+"""Arrays in, numbers with uncertainties out.
+
+`evaluate` measures one tagger with everything; the other functions are its parts. Every array holds one value
+per event; every measure takes weights. Results are frozen dataclasses with `to_dict`.
+"""
+
+from hepdecorr.validation.measures.audit import Audit, audit
+from hepdecorr.validation.measures.compare import Spread, holm, over_seeds, resolved, significant, verdict
+from hepdecorr.validation.measures.dependence import DistanceCorrelation, dcor2
+from hepdecorr.validation.measures.divergence import expected_jsd, floor, jsd
+from hepdecorr.validation.measures.efficiency import Profile, clopper_pearson, profile
+from hepdecorr.validation.measures.evaluation import REJECTIONS, Evaluation, HalfSignal, evaluate
+from hepdecorr.validation.measures.events import effective
+from hepdecorr.validation.measures.information import InformationGap, mig
+from hepdecorr.validation.measures.numbers import Measured, plain
+from hepdecorr.validation.measures.ranking import (
+    Closure,
+    Roc,
+    SignalEfficiency,
+    auc,
+    closure,
+    rejection_factor,
+    roc,
+    signal_efficiency,
+)
+from hepdecorr.validation.measures.sculpting import Sculpting, sculpting, upper_limit
+
+__all__ = [
+    "REJECTIONS",
+    "Audit",
+    "Closure",
+    "DistanceCorrelation",
+    "Evaluation",
+    "HalfSignal",
+    "InformationGap",
+    "Measured",
+    "Profile",
+    "Roc",
+    "Sculpting",
+    "SignalEfficiency",
+    "Spread",
+    "auc",
+    "audit",
+    "clopper_pearson",
+    "closure",
+    "dcor2",
+    "effective",
+    "evaluate",
+    "expected_jsd",
+    "floor",
+    "holm",
+    "jsd",
+    "mig",
+    "over_seeds",
+    "plain",
+    "profile",
+    "rejection_factor",
+    "resolved",
+    "roc",
+    "sculpting",
+    "signal_efficiency",
+    "significant",
+    "upper_limit",
+    "verdict",
+]

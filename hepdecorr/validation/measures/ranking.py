@@ -1,0 +1,212 @@
+"""How well a score ranks signal above background: AUC, ROC curve, efficiencies at working points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from hepdecorr.errors import InputError
+from hepdecorr.validation.measures.efficiency import Tail, binomial
+from hepdecorr.validation.measures.events import checked, classes, effective
+from hepdecorr.validation.measures.numbers import ONE_SIGMA, Array, Measured, Record
+
+REPLICAS = 1000
+
+
+@dataclass(frozen=True)
+class SignalEfficiency(Record):
+    """Signal efficiency at a fixed background rejection."""
+
+    rejection: float  # asked
+    rejection_found: float  # differs where scores are tied or events few
+    threshold: float  # pass: logit > threshold
+    efficiency: Measured
+    background_events: int  # entries that pass: what the threshold rests on
+
+
+@dataclass(frozen=True)
+class Roc(Record):
+    """Signal efficiency against background efficiency, with a statistical band."""
+
+    background_efficiency: Array
+    signal_efficiency: Array
+    low: Array
+    high: Array
+
+
+def auc(
+    logit: npt.ArrayLike,
+    label: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    level: float = ONE_SIGMA,
+) -> Measured:
+    """Area under the ROC curve, ties counting half, with DeLong's interval.
+
+    logit, label (0 background, 1 signal), weight: (events,). The standard deviation is that of DeLong,
+    DeLong, Clarke-Pearson, Biometrics 44 (1988) 837, with weighted moments and effective counts; the
+    interval is symmetric in log(A / (1 - A)), so that it stays inside [0, 1].
+    """
+    score, y, w = checked(weight, logit=logit, label=label)
+    background, signal = classes(y)
+    values, place = np.unique(score, return_inverse=True)
+    in_background = np.bincount(place[background], weights=w[background], minlength=len(values))
+    in_signal = np.bincount(place[signal], weights=w[signal], minlength=len(values))
+    below = (np.cumsum(in_background) - in_background / 2) / in_background.sum()
+    above = 1.0 - (np.cumsum(in_signal) - in_signal / 2) / in_signal.sum()
+    area = float(in_signal @ below / in_signal.sum())
+    variance = _variance_of_mean(below[place[signal]], w[signal]) + _variance_of_mean(
+        above[place[background]], w[background]
+    )
+    return _on_logit_scale(
+        area, math.sqrt(variance), level=level, events=min(effective(w[signal]), effective(w[background]))
+    )
+
+
+def _variance_of_mean(values: Array, weight: Array) -> float:
+    mean = np.average(values, weights=weight)
+    size = effective(weight)
+    correction = size / (size - 1) if size > 1 else 1.0
+    return float(np.sum(np.square(weight * (values - mean))) / weight.sum() ** 2 * correction)
+
+
+def _on_logit_scale(area: float, std: float, *, level: float, events: float) -> Measured:
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    if std == 0 or not 0 < area < 1:
+        # Perfect separation leaves no variance to estimate; the chance to see it bounds the area.
+        slack = 1 - (0.5 - level / 2) ** (1 / max(events, 1.0))
+        return Measured(area, max(area - slack, 0.0), min(area + slack, 1.0), std, level)
+    centre, width = math.log(area / (1 - area)), z * std / (area * (1 - area))
+    low, high = (1 / (1 + math.exp(-(centre + side))) for side in (-width, width))
+    return Measured(area, low, high, std, level)
+
+
+def signal_efficiency(
+    logit: npt.ArrayLike,
+    label: npt.ArrayLike,
+    *,
+    rejection: float,
+    weight: npt.ArrayLike | None = None,
+    level: float = ONE_SIGMA,
+    seed: int = 0,
+) -> SignalEfficiency:
+    """Signal efficiency where the weighted background efficiency is at most 1 - rejection.
+
+    The threshold lies half-way between two background scores, so > and >= agree; a group of tied scores
+    falls below it as a whole. The interval is a bootstrap over both classes: the background's share above
+    the threshold and the signal's are drawn from their (effective) binomials. InputError when no
+    background event can pass.
+    """
+    score, y, w = checked(weight, logit=logit, label=label)
+    background, signal = classes(y)
+    tail = Tail(score[background], w[background])
+    cut = tail.threshold(1 - rejection)
+    passing = score[background] > cut
+    found = tail.efficiency(cut)
+    draws = _swing(tail, Tail(score[signal], w[signal]), cut=cut, seed=seed)
+    value = Tail(score[signal], w[signal]).efficiency(cut)
+    return SignalEfficiency(rejection, 1 - found, cut, _interval(value, draws, level), int(passing.sum()))
+
+
+def rejection_factor(
+    logit: npt.ArrayLike,
+    label: npt.ArrayLike,
+    *,
+    efficiency: float = 0.5,
+    weight: npt.ArrayLike | None = None,
+    level: float = ONE_SIGMA,
+    seed: int = 0,
+) -> Measured:
+    """1 / (background efficiency) at a fixed signal efficiency; R50 at the default of one half.
+
+    The interval is a bootstrap over both classes, as in `signal_efficiency`. When no background event
+    passes the value is the number of effective background events, a lower bound; `high` is infinite.
+    """
+    score, y, w = checked(weight, logit=logit, label=label)
+    background, signal = classes(y)
+    tail, other = Tail(score[signal], w[signal]), Tail(score[background], w[background])
+    cut = tail.threshold(efficiency)
+    draws = _swing(tail, other, cut=cut, seed=seed)
+    value = other.efficiency(cut)
+    if value == 0:
+        size = effective(w[background])
+        return Measured(size, float(1 / np.quantile(draws, 0.5 + level / 2)), math.inf, None, level)
+    factors = 1 / np.maximum(draws, np.finfo(float).tiny)
+    measured = _interval(1 / value, factors, level)
+    # The distribution of 1 / (few events) has no standard deviation worth quoting.
+    return Measured(measured.value, measured.low, measured.high, None, level)
+
+
+def _swing(leader: Tail, follower: Tail, *, cut: float, seed: int) -> Array:
+    """Draws of the follower's efficiency when leader's quantile and follower's count both fluctuate."""
+    random = np.random.default_rng(seed)
+    shares = binomial(leader, cut).rvs(REPLICAS, random_state=random)
+    efficiencies = follower.at_efficiencies(leader, shares)
+    spread = binomial(follower, cut).rvs(REPLICAS, random_state=random) - follower.efficiency(cut)
+    return np.asarray(np.clip(efficiencies + spread, 0.0, 1.0))
+
+
+def _interval(value: float, draws: Array, level: float) -> Measured:
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    return Measured(value, min(float(low), value), max(float(high), value), float(np.std(draws)), level)
+
+
+def roc(
+    logit: npt.ArrayLike, label: npt.ArrayLike, *, weight: npt.ArrayLike | None = None, points: int = 201
+) -> Roc:
+    """The ROC curve at `points` background efficiencies, half of them spaced in its logarithm.
+
+    The band (68.3 %) takes the binomial errors of both classes, the background's through the slope of the
+    curve (delta method).
+    """
+    score, y, w = checked(weight, logit=logit, label=label)
+    background, signal = classes(y)
+    tail, other = Tail(score[background], w[background]), Tail(score[signal], w[signal])
+    least = 1 / max(tail.entries, 2)
+    grid = np.unique(
+        np.concatenate([np.geomspace(least, 1, points // 2 + 1), np.linspace(least, 1, points // 2)])
+    )
+    cuts = tail.quantiles(grid)
+    x, y_values = tail.efficiencies(cuts), other.efficiencies(cuts)
+    x, first = np.unique(x, return_index=True)
+    y_values, cuts = y_values[first], cuts[first]
+    slope = np.gradient(y_values, x) if len(x) > 1 else np.zeros_like(x)
+    std = np.sqrt(other.variances(cuts) + np.square(slope) * tail.variances(cuts))
+    x, y_values, std = (np.concatenate([[0.0], column]) for column in (x, y_values, std))
+    return Roc(x, y_values, np.clip(y_values - std, 0, 1), np.clip(y_values + std, 0, 1))
+
+
+def closure(
+    logit: npt.ArrayLike,
+    *,
+    threshold: float,
+    rejection: float,
+    weight: npt.ArrayLike | None = None,
+    level: float = ONE_SIGMA,
+) -> Closure:
+    """Whether a frozen threshold rejects on these background events what it was chosen to reject.
+
+    logit, weight: (events,), background only. The interval is Clopper-Pearson with effective counts.
+    """
+    score, w = checked(weight, logit=logit)
+    found = Tail(score, w).interval(threshold, level=level)
+    rejected = Measured(1 - found.value, 1 - found.high, 1 - found.low, found.std, level)
+    if not 0 <= rejection < 1:
+        raise InputError(f"rejection {rejection}: a background rejection lies in [0, 1), for example 0.95")
+    pull = (rejected.value - rejection) / found.std if found.std else 0.0
+    return Closure(rejection, rejected, threshold, pull, int(np.count_nonzero(score > threshold)))
+
+
+@dataclass(frozen=True)
+class Closure(Record):
+    """Background rejection asked for, and found on an independent sample by the same threshold."""
+
+    rejection: float
+    found: Measured
+    threshold: float
+    pull: float  # (found - asked) / statistical error of this sample alone
+    background_events: int
