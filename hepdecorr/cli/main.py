@@ -45,7 +45,7 @@ Redo = Annotated[bool, typer.Option("--redo", help="Do it again even if it is fi
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     if version:
@@ -64,28 +64,41 @@ def _options(
     epilog="hepdecorr generate bsgamma --process continuum --candidates 50000 --workers 8 --out bkg.root",
 )
 def generate_bsgamma(
-    process: Annotated[str, typer.Option(help="signal (B -> K*0 gamma) or continuum (e+e- -> q qbar).")],
-    out: Annotated[Path, typer.Option(help="ROOT file to write.")],
+    out: Annotated[Path, typer.Option(help="Folder, or with --process a ROOT file.")] = Path(),
+    process: Annotated[
+        str | None, typer.Option(help="signal (B -> K*0 gamma) or continuum (e+e- -> q qbar); default: both.")
+    ] = None,
     events: Annotated[int | None, typer.Option(help="Events to generate.")] = None,
-    candidates: Annotated[int | None, typer.Option(help="Stop at this many stored candidates.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Or: stop at this many stored candidates.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --workers.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
-    kaon_id: Annotated[
-        bool, typer.Option(help="Require kaon identification (few background events).")
-    ] = False,
+    kaon_id: Annotated[bool, typer.Option("--kaon-id", help="Require an identified kaon and pion.")] = False,
     keep_either: Annotated[
-        bool, typer.Option(help="Keep if M_bc or the corrected M_bc is above 5.2 GeV.")
+        bool, typer.Option("--keep-either", help="Keep if M_bc or the corrected M_bc is above 5.2 GeV.")
     ] = False,
-    isr: Annotated[bool, typer.Option(help="Photon radiation of the beams in the continuum.")] = False,
-    compact: Annotated[bool, typer.Option(help="Round track and photon momenta, as NanoAOD does.")] = False,
+    isr: Annotated[bool, typer.Option("--isr", help="Photons from the beams in the continuum.")] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Round and compress, for small files.")] = False,
 ) -> None:
-    """Generate B -> K*0 gamma, or its continuum background, through a parametrised detector."""
+    """Generate B -> K*0 gamma and its continuum background, through a parametrised detector."""
     from hepdecorr.cli import steps
+    from hepdecorr.samples.bsgamma import PROCESSES, Options
 
-    options = {"kaon_id": kaon_id, "keep_either": keep_either, "isr": isr, "compact": compact}
-    steps.generate(
-        console, process, out=out, events=events, candidates=candidates, seed=seed, workers=workers, **options
-    )
+    options = Options(kaon_id=kaon_id, keep_either=keep_either, isr=isr, compact=compact)
+    if out.suffix == ".root" and process is None:
+        raise InputError(f"--out {out}: one file holds one process; add --process, or give a folder")
+    for one in [process] if process else PROCESSES:
+        file = out if out.suffix == ".root" else out / f"bsgamma_{one}.root"
+        steps.generate(
+            console,
+            "bsgamma",
+            one,
+            out=file,
+            events=events,
+            candidates=candidates,
+            seed=seed,
+            workers=workers,
+            options=options,
+        )
 
 
 @app.command(epilog="hepdecorr table analysis_configs/bsgamma.yaml --set running.executor=futures")

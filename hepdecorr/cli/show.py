@@ -13,6 +13,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -34,6 +35,25 @@ def progress(console: Console) -> Iterator[Progress]:
     )
     with Progress(*columns, console=console, disable=console.quiet) as bars:
         yield bars
+
+
+class Advance:
+    """Moves a task's bar to the count it is called with."""
+
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+
+    def __call__(self, count: int) -> None:
+        self._bars.update(self._task, completed=count)
+
+
+@contextmanager
+def blamed(place: str) -> Iterator[None]:
+    """Within it an InputError begins with the place of the YAML that is at fault."""
+    try:
+        yield
+    except InputError as err:
+        raise InputError(f"{place}: {err}") from None
 
 
 def inspect(console: Console, path: Path) -> None:

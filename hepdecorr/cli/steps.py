@@ -1,0 +1,301 @@
+"""The steps of an analysis: each does its work unless its output is there and made from the same things."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hepdecorr import catalogue
+from hepdecorr.cli import show
+from hepdecorr.cli.stamps import Stamp, code, digest, inputs, versions
+from hepdecorr.config import Config
+from hepdecorr.errors import InputError
+from hepdecorr.table import Table
+
+
+class Analysis:
+    """One analysis, its steps in order; `only` narrows the taggers."""
+
+    def __init__(self, config: Config, *, console: Console, only: list[str]) -> None:
+        self.config, self.console = config, console
+        for name in only:
+            if name not in config.taggers:
+                raise InputError(f"--only {name}: no such tagger{catalogue.suggest(name, config.taggers)}")
+        self.taggers = {k: v for k, v in config.taggers.items() if not only or k in only}
+        self.output = config.output_folder
+        self._check()
+        self.output.mkdir(parents=True, exist_ok=True)
+
+    def table(self, *, redo: bool = False) -> Table:
+        """ROOT files -> training table."""
+        from hepdecorr.columnar import rows
+
+        config, folder = self.config, self.output / "table"
+        datasets = self._datasets()
+        processor_code = self._code_of(config.processors.table)
+        key = digest(
+            config.digest("samples", "selection", "weights", "features", "nuisances"),
+            config.split.folds,
+            config.running.skip_bad_files,
+            inputs(datasets),
+            code("table"),
+            processor_code,
+        )
+        stamp = Stamp(folder / "stamp.json", key)
+        if not redo and stamp.fits(folder / "manifest.json"):
+            self._say("table", f"finished already: {folder}")
+            return Table.open(folder)
+        stamp.remove()
+        processor = self._processor(
+            "table",
+            folder=folder,
+            features=config.features,
+            nuisances=self._nuisances(),
+            selection=[c.model_dump() for c in config.selection],
+            weights=config.weights,
+            folds=config.split.folds,
+            base=config.base,
+        )
+        outcome = self._run(processor, datasets, part=self.output / "table.part", key=key)
+        table = rows.finish_table(
+            outcome.out["chunks"],
+            folder=folder,
+            columns=processor.columns,
+            datasets=datasets,
+            provenance=self._provenance(key) | {"completeness": outcome.report.to_dict()},
+        )
+        _drop_strays(table)
+        stamp.write(completeness=outcome.report.to_dict())
+        shutil.rmtree(self.output / "table.part", ignore_errors=True)
+        self._say("table", f"{outcome.report.summary()}; {table.rows:,} rows in {folder}")
+        return table
+
+    def train(self, *, redo: bool = False) -> None:
+        """Training table -> models/NAME/{tagger.onnx, card.yaml}, those that are missing."""
+        from hepdecorr.cli import training
+
+        table = self._ready_table()
+        missing = []
+        for name in self.taggers:
+            for seed in self.config.seeds:
+                job = training.Job.of(self.config, table, tagger=name, seed=seed)
+                if not redo and job.finished():
+                    self._say("train", f"finished already: {job.folder}")
+                else:
+                    missing.append(job)
+        if missing:
+            training.run(missing, self.config, console=self.console, say=self._say)
+
+    def evaluate(self, *, redo: bool = False) -> None:
+        """Taggers applied to the test events -> histograms and scores."""
+        from hepdecorr.columnar import histograms, rows
+
+        config, folder = self.config, self.output / "evaluation"
+        datasets = [d for d in self._datasets() if d.use != "train"]
+        models = self._models()
+        key = digest(
+            config.digest("samples", "selection", "weights", "nuisances"),
+            config.digest("split"),
+            config.running.skip_bad_files,
+            inputs(datasets),
+            {name: (path / "tagger.onnx") for name, path in models.items()},
+            code("evaluate"),
+            self._code_of(config.processors.evaluate),
+        )
+        stamp = Stamp(folder / "stamp.json", key)
+        if not redo and stamp.fits(folder / "scores" / "manifest.json", folder / "histograms.zip"):
+            self._say("evaluate", f"finished already: {folder}")
+            return
+        stamp.remove()
+        processor = self._processor(
+            "evaluate",
+            taggers=models,
+            nuisances=self._nuisances(),
+            selection=[c.model_dump() for c in config.selection],
+            weights=config.weights,
+            split=config.table_split,
+            folder=folder / "scores",
+            base=config.base,
+        )
+        outcome = self._run(processor, datasets, part=self.output / "evaluation.part", key=key)
+        scores = rows.finish_table(
+            outcome.out["chunks"],
+            folder=folder / "scores",
+            columns=processor.columns,
+            datasets=datasets,
+            provenance=self._provenance(key) | {"completeness": outcome.report.to_dict()},
+        )
+        _drop_strays(scores)
+        histograms.save(outcome.out["histograms"], folder / "histograms.zip")
+        stamp.write(completeness=outcome.report.to_dict())
+        shutil.rmtree(self.output / "evaluation.part", ignore_errors=True)
+        self._say("evaluate", f"{outcome.report.summary()}; {scores.rows:,} test events in {folder}")
+
+    def report(self, *, redo: bool = False) -> None:
+        """Histograms and scores -> measures, plots and report.html."""
+        from hepdecorr.cli import proof
+
+        scores = self.output / "evaluation"
+        evaluated = Stamp.read(scores / "stamp.json")
+        if evaluated is None:
+            raise InputError(f"{scores}: not evaluated yet; run 'hepdecorr evaluate {self.config.path.name}'")
+        key = digest(evaluated["key"], self.config.digest(), list(self.taggers), code("report"))
+        stamp = Stamp(self.output / "report" / "stamp.json", key)
+        folder = self.output / "report"
+        if not redo and stamp.fits(folder / "report.html", folder / "metrics.json"):
+            self._say("report", f"finished already: {folder / 'report.html'}")
+            return
+        stamp.remove()
+        proof.write(
+            self.config, folder=folder, taggers=self._titles(), models=self._models(), console=self.console
+        )
+        stamp.write()
+        self._say("report", f"{folder / 'report.html'}, with figures and metrics.json beside it")
+
+    def _check(self) -> None:
+        """What can be known to be wrong before anything long begins."""
+        from hepdecorr.columnar import features
+
+        for i, name in enumerate(self.config.features):
+            with self._blamed("features", i):
+                for one in features.expand([name]):
+                    features.describe(one, base=self.config.base)
+        for name, spec in self.config.nuisances.items():
+            with self._blamed("nuisances", name):
+                features.describe(spec.feature or name, base=self.config.base)
+        with self._blamed("samples", "schema"):
+            self._schema()
+        for verb in ("table", "evaluate"):
+            with self._blamed("processors", verb):
+                self._find_processor(verb)
+
+    def _blamed(self, *place: str | int) -> Any:
+        return show.blamed(self.config.at(*place))
+
+    def _schema(self) -> Any:
+        name = self.config.samples.schema_
+        return catalogue.find(name, home="hepdecorr.columnar.schemas", base=self.config.base)
+
+    def _find_processor(self, verb: str) -> Any:
+        name = getattr(self.config.processors, verb)
+        return catalogue.find(name, home="hepdecorr.columnar", base=self.config.base)
+
+    def _processor(self, verb: str, **arguments: Any) -> Any:
+        with self._blamed("processors", verb):
+            name = getattr(self.config.processors, verb)
+            return catalogue.build(
+                {"type": name, **arguments}, home="hepdecorr.columnar", base=self.config.base
+            )
+
+    def _code_of(self, name: str) -> str:
+        where = name.rpartition(":")[0]
+        return (self.config.base / where).read_text() if where.endswith(".py") else name
+
+    def _datasets(self) -> list[Any]:
+        from hepdecorr.columnar import filesets
+
+        samples = self.config.samples
+        spec: Any = samples.fileset or {
+            k: v.model_dump(exclude_none=True) for k, v in samples.datasets.items()
+        }
+        with self._blamed("samples"):
+            return list(filesets.expand(spec, base=self.config.base))
+
+    def _nuisances(self) -> dict[str, dict[str, Any]]:
+        return {k: v.model_dump() for k, v in self.config.nuisances.items()}
+
+    def _run(self, processor: Any, datasets: list[Any], *, part: Path, key: str) -> Any:
+        from hepdecorr.columnar import running
+
+        settings = self.config.running
+        return running.run(
+            datasets,
+            processor,
+            executor=settings.executor,
+            workers=settings.workers,
+            scheduler=settings.scheduler,
+            treename=self.config.samples.tree,
+            schema=self._schema(),
+            chunksize=settings.chunksize,
+            skip_bad_files=settings.skip_bad_files,
+            checkpoints=part,
+            fingerprint=key,
+            progress=not self.console.quiet,
+        )
+
+    def _ready_table(self) -> Table:
+        folder = self.output / "table"
+        if Stamp.read(folder / "stamp.json") is None:
+            raise InputError(
+                f"{folder}: no finished table; run 'hepdecorr table {self.config.path.name}' first"
+            )
+        return Table.open(folder)
+
+    def _models(self) -> dict[str, Path]:
+        """Folder of each trained tagger, by TAGGER-SEED."""
+        models = {}
+        for name in self.taggers:
+            for seed in self.config.seeds:
+                folder = self.config.models_folder / f"{self.config.name}-{name}-{seed}"
+                if not (folder / "tagger.onnx").is_file():
+                    raise InputError(
+                        f"{folder}: no tagger there; run 'hepdecorr train {self.config.path.name}' first"
+                    )
+                models[f"{name}-{seed}"] = folder
+        return models
+
+    def _titles(self) -> dict[str, str]:
+        return {name: str(spec.get("title") or name) for name, spec in self.taggers.items()}
+
+    def _provenance(self, key: str) -> dict[str, Any]:
+        config = {"file": self.config.path.name, "text": self.config.text}
+        return {"fingerprint": key, "config": config, "versions": versions()}
+
+    def _say(self, step: str, text: str) -> None:
+        self.console.print(f"[bold]{step}[/] {text}", highlight=False, soft_wrap=True)
+
+
+def _drop_strays(table: Table) -> None:
+    """Remove shards of an earlier table, which the manifest does not name."""
+    named = {table.folder / s.file for s in table.shards}
+    for path in table.folder.rglob("*.parquet*"):
+        if path not in named:
+            path.unlink()
+
+
+def generate(console: Console, sample: str, process: str, *, out: Path, **options: Any) -> None:
+    """Run the generator of a sample, with a bar."""
+    from hepdecorr.samples import find_sample
+
+    room = find_sample(sample)
+    with show.progress(console) as bars:
+        total = options.get("events") or options.get("candidates")
+        task = bars.add_task(f"{sample} {process}", total=total, note="")
+        summary = room.generate(process, out=out, progress=show.Advance(bars, task), **options)
+    console.print(
+        f"[bold]{out}[/]: {summary.candidates:,} candidates from {summary.events:,} events "
+        f"in {summary.seconds:.0f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for step, count in summary.cutflow.items():
+        console.print(f"  {step:24} {count:>12,}", highlight=False)
+
+
+def scaffold(console: Console, folder: Path) -> None:
+    """Copy processors/ and analysis_configs/ to `folder`, to edit there."""
+    inside = Path(str(resources.files("hepdecorr"))) / "scaffold"
+    # In an editable install the two folders stand beside the package.
+    source = inside if inside.is_dir() else Path(str(resources.files("hepdecorr"))).parent
+    for name in ("processors", "analysis_configs"):
+        if (folder / name).exists():
+            raise InputError(f"{folder / name}: already there; give a new folder")
+    for name in ("processors", "analysis_configs"):
+        shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    console.print(
+        f"made {folder}; now: hepdecorr run {folder / 'analysis_configs' / 'bsgamma.yaml'}", soft_wrap=True
+    )
