@@ -24,8 +24,7 @@ class BsgammaSchema(NanoAODSchema):
     stand-in branches apply: a Photon_mass in the file is used, and made as zeros only where there is none.
     """
 
-    mixins: ClassVar[dict[str, str]] = {
-        **NanoAODSchema.mixins,
+    vectors: ClassVar[dict[str, str]] = {
         "Bcand": "PtEtaPhiMLorentzVector",
         "Photon": "PtEtaPhiMLorentzVector",
         "Track": "PtEtaPhiMCandidate",
@@ -38,7 +37,19 @@ class BsgammaSchema(NanoAODSchema):
     alias_items: ClassVar[dict[str, str]] = {}
 
     def __init__(self, base_form: dict[str, Any], version: str = "latest") -> None:
-        stored = "Photon_mass" in base_form["fields"]
+        fields = set(base_form["fields"])
+        stored = "Photon_mass" in fields
         massless = (transforms.full_like_from_offsets_form, ("oPhoton", 0.0))
         self.full_like_items = {} if stored else {"Photon_mass": massless}
+        # A vector without all of its coordinates could not even be looked at.
+        self.mixins = NanoAODSchema.mixins | {
+            name: mixin if self._complete(name, fields) else "NanoCollection"
+            for name, mixin in self.vectors.items()
+        }
         super().__init__(base_form, version)
+
+    def _complete(self, name: str, fields: set[str]) -> bool:
+        needed = {"pt", "eta", "phi", "mass"}
+        needed |= {"charge"} if self.vectors[name].endswith("Candidate") else set()
+        needed -= {field.removeprefix(f"{name}_") for field in self.full_like_items}
+        return {f"{name}_{field}" for field in needed} <= fields

@@ -28,8 +28,8 @@ def branch(events: Any, name: str) -> Any:
     if field and f"{collection}_{field}" in events.fields:
         return events[f"{collection}_{field}"]
     # Never as an attribute: events.FatJet.tau2 is the square of the vector's proper time, not the branch.
-    if field and collection in events.fields and field in events[collection].fields:
-        return events[collection][field]
+    if field and collection in events.fields and field in events.layout[collection].fields:
+        return events[collection, field]
     raise InputError(f"no branch {name!r}{suggest(name, names(events))}")
 
 
@@ -37,7 +37,7 @@ def names(events: Any) -> list[str]:
     """Every branch of the events, as 'Collection.field' or 'field'."""
     found = []
     for name in events.fields:
-        inner = events[name].fields
+        inner = events.layout[name].fields
         found += [f"{name}.{field}" for field in inner] or [name]
     return found
 
@@ -50,7 +50,10 @@ def numbers(values: Any, *, length: int) -> NDArray[Any]:
     """
     if isinstance(values, np.ma.MaskedArray):
         raise InputError("masked values; say what a missing one is with numpy.ma.filled")
-    layout = ak.to_layout(values, primitive_policy="error", string_policy="error", use_from_iter=True)
+    try:
+        layout = ak.to_layout(values, primitive_policy="error", string_policy="error")
+    except (TypeError, ValueError):
+        raise InputError(f"not an array but {type(values).__name__}") from None
     kind = ak.type(layout)
     if ak.types.OptionType in {type(t) for t in _nest(kind.content)}:
         raise InputError(f"values may be missing (type {kind}); say what a missing one is with ak.fill_none")
