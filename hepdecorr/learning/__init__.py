@@ -1,0 +1,27 @@
+"""The learning half: torch and Lightning Fabric; never coffea.
+
+`train` learns a method from a training table, `finish` exports it with its card.
+"""
+
+from hepdecorr.learning.batches import Batch, Data, Events, Layout, Streamed
+from hepdecorr.learning.export import export
+from hepdecorr.learning.fitting import Trained, finish, load, logits, train
+from hepdecorr.learning.training import Play, Player, Recipe, Verdict
+
+__all__ = [
+    "Batch",
+    "Data",
+    "Events",
+    "Layout",
+    "Play",
+    "Player",
+    "Recipe",
+    "Streamed",
+    "Trained",
+    "Verdict",
+    "export",
+    "finish",
+    "load",
+    "logits",
+    "train",
+]

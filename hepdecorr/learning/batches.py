@@ -1,0 +1,363 @@
+"""From the training table to batches: in memory, or streamed from shards larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from hepdecorr.errors import InputError
+from hepdecorr.table import Selection, Table
+
+LARGEST_SAMPLE = 200_000  # rows that scalings and quantiles are fitted on
+
+
+class Batch(NamedTuple):
+    """Some events; everything that a loss may look at."""
+
+    x: Tensor  # (n, features), raw units: preprocessing is part of the network
+    y: Tensor  # (n,), 1 for signal and 0 for background
+    z: Tensor  # (n, nuisances), raw units: what the score must not reveal
+    w: Tensor  # (n,), event weights, of mean one in each class unless the classes were balanced
+    group: Tensor  # (n,), group index; zeros where events have no groups
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same events on `device`."""
+        return Batch(*(t.to(device, non_blocking=True) for t in self))
+
+    def take(self, index: Tensor | slice) -> Batch:
+        """Those of the events that `index` names."""
+        return Batch(*(t[index] for t in self))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a table are what, and how the classes are weighed."""
+
+    features: tuple[str, ...]
+    nuisances: tuple[str, ...]
+    weights: tuple[str, ...] = ()  # multiplied with each other
+    group: str | None = None
+    balance: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        *,
+        features: Sequence[str] | None = None,
+        nuisances: Sequence[str] | None = None,
+        balance: bool = False,
+    ) -> Self:
+        """The layout that the roles of the table's columns give, or a choice from them."""
+        groups = table.names("group")
+        for name in (*(features or ()), *(nuisances or ())):
+            table.column(name)
+        return cls(
+            tuple(features if features is not None else table.names("feature")),
+            tuple(nuisances if nuisances is not None else table.names("nuisance")),
+            tuple(table.names("weight")),
+            groups[0] if groups else None,
+            balance,
+        )
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns to read, each once: a nuisance may also be a feature."""
+        extra = [self.group] if self.group else []
+        return list(dict.fromkeys([*self.features, *self.nuisances, "label", *self.weights, *extra]))
+
+
+class Events:
+    """Events in memory.
+
+    `x` (n, features), `y` (n,) of 0 and 1, `z` (n, nuisances), `w` (n,), `group` (n,) any integers.
+    Weights are scaled class by class: to mean one (the classes keep their proportion), or, with
+    `balance`, so that both classes have the same summed weight, n/2 each.  Raises InputError when there
+    are no events, only one class, or values that are not finite.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        z: Tensor | None = None,
+        w: Tensor | None = None,
+        group: Tensor | None = None,
+        *,
+        features: Sequence[str] | None = None,
+        nuisances: Sequence[str] | None = None,
+        balance: bool = False,
+        source: str = "the events",
+    ) -> None:
+        z = torch.zeros(len(x), 0) if z is None else z
+        w = torch.ones(len(x)) if w is None else w
+        group = torch.zeros(len(x), dtype=torch.int64) if group is None else _numbered(group)
+        self.features = list(features or (f"x{i}" for i in range(x.shape[1])))
+        self.nuisances = list(nuisances or (f"z{i}" for i in range(z.shape[1])))
+        raw = Batch(x.float(), y.float(), z.float(), w.float(), group)
+        _check(raw, self.features, self.nuisances, source)
+        scale = class_scales(*_class_sums(raw), balance=balance, source=source)
+        self._all = raw._replace(w=raw.w * scale[raw.y.long()])
+        self._by_class, self._merged = _merge(raw.y)
+
+    @classmethod
+    def from_table(cls, table: Table, layout: Layout, *, select: Selection | None = None) -> Self:
+        """The selected rows of a table."""
+        arrays = table.read(layout.columns, select=select)
+        raw = _to_batch(arrays, layout)
+        return cls(
+            *raw,
+            features=layout.features,
+            nuisances=layout.nuisances,
+            balance=layout.balance,
+            source=_described(table, select),
+        )
+
+    def __len__(self) -> int:
+        return len(self._all.y)
+
+    @property
+    def all(self) -> Batch:
+        """All events, in order."""
+        return self._all
+
+    def to(self, device: torch.device | str) -> Events:
+        """The same events, held on `device`, so that no batch has to travel."""
+        other = object.__new__(Events)
+        other.features, other.nuisances = self.features, self.nuisances
+        other._all = self._all.to(device)
+        other._by_class, other._merged = self._by_class, self._merged
+        return other
+
+    def turns(self, size: int) -> int:
+        """How many batches `batches(size)` gives."""
+        return max(1, -(-len(self) // size))
+
+    def batches(
+        self, size: int, *, generator: Generator | None = None, shuffle: bool = True
+    ) -> Iterator[Batch]:
+        """Every event once, in batches of at most `size`.
+
+        The batches are of equal size up to one event, so that no small last batch gives a noisy step,
+        and shuffled batches all have the same share of signal, up to one event.  The order depends on
+        the generator alone, not on the device.
+        """
+        count, device = len(self), self._all.y.device
+        order = self._shuffled(generator).to(device) if shuffle else None
+        start = 0
+        for rows in sizes(count, self.turns(size)):
+            part = slice(start, start + rows)
+            yield self._all.take(part if order is None else order[part])
+            start += rows
+
+    def _shuffled(self, generator: Generator | None) -> Tensor:
+        mixed = [own[torch.randperm(len(own), generator=generator)] for own in self._by_class]
+        return torch.cat(mixed)[self._merged]
+
+    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
+        """At most `rows` events drawn without replacement: what scalings and quantiles are fitted on."""
+        if rows >= len(self):
+            return self._all
+        return self._all.take(torch.randperm(len(self), generator=generator)[:rows].to(self._all.y.device))
+
+
+class Streamed:
+    """Events read shard by shard, for tables larger than memory; the same verbs as Events.
+
+    Each epoch reads the shards in a new order, in which the datasets alternate evenly, into a buffer of
+    `buffer` rows; half of the shuffled buffer goes out before more comes in.
+    """
+
+    def __init__(
+        self, table: Table, layout: Layout, *, select: Selection | None = None, buffer: int = 500_000
+    ) -> None:
+        self._table, self._layout, self._select, self._buffer = table, layout, select, buffer
+        self._device: torch.device | str = "cpu"
+        self.features, self.nuisances = list(layout.features), list(layout.nuisances)
+        rows, sums = np.zeros(2), np.zeros(2)
+        self._rows_of: dict[str, int] = {}
+        for shard in table.shards:
+            part = replace(table, shards=(shard,)).read(["label", *layout.weights], select=select)
+            label, weight = _labels(part["label"]), _product(part, layout.weights)
+            self._rows_of[shard.file] = len(label)
+            rows += np.bincount(label, minlength=2)
+            sums += np.bincount(label, weights=weight, minlength=2)
+        self._count = int(rows.sum())
+        described = _described(table, select)
+        self._scale = class_scales(rows, sums, balance=layout.balance, source=described)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def to(self, device: torch.device | str) -> Streamed:
+        """The same events, given out on `device`."""
+        other = object.__new__(Streamed)
+        other.__dict__.update(self.__dict__, _device=device)
+        return other
+
+    def turns(self, size: int) -> int:
+        """How many batches `batches(size)` gives."""
+        return max(1, -(-len(self) // size))
+
+    def batches(
+        self, size: int, *, generator: Generator | None = None, shuffle: bool = True
+    ) -> Iterator[Batch]:
+        """Every event once, in batches of at most `size`, of equal size up to one event."""
+        pending = list(sizes(len(self), self.turns(size)))[::-1]
+        held: list[Batch] = []
+        rows = 0
+        for part in self._parts(generator, shuffle=shuffle):
+            held.append(part)
+            rows += len(part.y)
+            if rows < self._buffer:
+                continue
+            pool, given = _joined(held, generator, shuffle=shuffle), 0
+            while pending and given + pending[-1] <= rows // 2:
+                start, given = given, given + pending.pop()
+                yield pool.take(slice(start, given)).to(self._device)
+            held, rows = [pool.take(slice(given, None))], rows - given
+        pool, given = _joined(held, generator, shuffle=shuffle), 0
+        for step in pending[::-1]:
+            start, given = given, given + step
+            yield pool.take(slice(start, given)).to(self._device)
+
+    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
+        """At most `rows` events from a random choice of shards of every dataset."""
+        held: list[Batch] = []
+        for part in self._parts(generator, shuffle=True):
+            held.append(part)
+            if sum(len(p.y) for p in held) >= 2 * rows:
+                break
+        return _joined(held, generator, shuffle=True).take(slice(0, rows)).to(self._device)
+
+    def _parts(self, generator: Generator | None, *, shuffle: bool) -> Iterator[Batch]:
+        shards = [s for s in self._table.shards if self._rows_of[s.file]]
+        for k in _alternating([s.dataset for s in shards], generator) if shuffle else range(len(shards)):
+            arrays = replace(self._table, shards=(shards[k],)).read(self._layout.columns, select=self._select)
+            raw = _to_batch(arrays, self._layout)
+            _check(raw, self.features, self.nuisances, str(self._table.folder / shards[k].file))
+            yield raw._replace(w=raw.w * self._scale[raw.y.long()])
+
+
+class Data(NamedTuple):
+    """What a method learns from: events that move it and events that only judge it."""
+
+    train: Events | Streamed
+    validation: Events
+
+
+def sizes(count: int, turns: int) -> Iterator[int]:
+    """Sizes of `turns` batches that hold `count` events and differ by at most one."""
+    for k in range(turns):
+        yield (k + 1) * count // turns - k * count // turns
+
+
+def class_scales(
+    rows: NDArray[np.float64], sums: NDArray[np.float64], *, balance: bool, source: str
+) -> Tensor:
+    """Factor on the weights of background and signal, shape (2,), from their rows and summed weights."""
+    if rows.sum() == 0:
+        raise InputError(f"{source}: no events are left; check the selection, the folds and the input files")
+    for label, name in enumerate(("background (label 0)", "signal (label 1)")):
+        if rows[label] == 0:
+            raise InputError(
+                f"{source}: no {name} among {int(rows.sum())} events; a tagger needs both classes"
+            )
+        if not sums[label] > 0:
+            raise InputError(f"{source}: the weights of {name} sum to {sums[label]:g}; they must be positive")
+    wanted = np.full(2, rows.sum() / 2) if balance else rows
+    return torch.as_tensor(wanted / sums, dtype=torch.float32)
+
+
+def _check(raw: Batch, features: Sequence[str], nuisances: Sequence[str], source: str) -> None:
+    for values, names, kind in (
+        (raw.x, features, "feature"),
+        (raw.z, nuisances, "nuisance"),
+        (raw.w[:, None], ("weight",), "column"),
+    ):
+        if values.shape[1] != len(names):
+            raise InputError(f"{source}: {values.shape[1]} columns for {len(names)} names of {kind}s")
+        bad = (~torch.isfinite(values)).sum(0)
+        if bad.any():
+            worst = int(bad.argmax())
+            raise InputError(
+                f"{source}: {kind} {names[worst]!r} is not finite in {int(bad[worst])} of {len(values)} "
+                "events; mend the feature so that it gives a number for every event"
+            )
+    if not ((raw.y == 0) | (raw.y == 1)).all():
+        raise InputError(f"{source}: labels must be 0 or 1")
+
+
+def _class_sums(raw: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    signal = raw.y == 1
+    parts = [raw.w[~signal].double(), raw.w[signal].double()]
+    return np.array([float(len(p)) for p in parts]), np.array([float(p.sum()) for p in parts])
+
+
+def _to_batch(arrays: dict[str, NDArray[Any]], layout: Layout) -> Batch:
+    def columns(names: Sequence[str]) -> Tensor:
+        stacked = np.empty((len(arrays["label"]), len(names)), dtype=np.float32)
+        for k, name in enumerate(names):
+            stacked[:, k] = arrays[name]
+        return torch.from_numpy(stacked)
+
+    group = arrays[layout.group] if layout.group else np.zeros(len(arrays["label"]), dtype=np.int64)
+    return Batch(
+        columns(layout.features),
+        torch.from_numpy(_labels(arrays["label"]).astype(np.float32)),
+        columns(layout.nuisances),
+        torch.from_numpy(_product(arrays, layout.weights).astype(np.float32)),
+        torch.from_numpy(group.astype(np.int64)),
+    )
+
+
+def _labels(label: NDArray[Any]) -> NDArray[np.int64]:
+    if len(label) and not np.isin(label, (0, 1)).all():
+        raise InputError(f"labels must be 0 or 1, not {sorted(set(np.unique(label).tolist()) - {0, 1})[:3]}")
+    return label.astype(np.int64)
+
+
+def _product(arrays: dict[str, NDArray[Any]], names: Sequence[str]) -> NDArray[np.float64]:
+    out = np.ones(len(arrays["label"]))
+    for name in names:
+        out = out * arrays[name]
+    return out
+
+
+def _merge(y: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Rows of background and of signal, and the order that spreads both evenly."""
+    background, signal = (y == 0).nonzero()[:, 0], (y == 1).nonzero()[:, 0]
+    places = [(torch.arange(len(own), dtype=torch.float64) + 0.5) / len(own) for own in (background, signal)]
+    return (background, signal), torch.cat(places).argsort()
+
+
+def _numbered(group: Tensor) -> Tensor:
+    numbers: Tensor = torch.unique(group, return_inverse=True)[1]
+    return numbers
+
+
+def _joined(parts: Sequence[Batch], generator: Generator | None, *, shuffle: bool) -> Batch:
+    pool = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    return pool.take(torch.randperm(len(pool.y), generator=generator)) if shuffle else pool
+
+
+def _alternating(datasets: Sequence[str], generator: Generator | None) -> list[int]:
+    """A random order of shards in which each dataset's shards are spread evenly."""
+    places = torch.empty(len(datasets))
+    for name in dict.fromkeys(datasets):
+        mine = [k for k, d in enumerate(datasets) if d == name]
+        shuffled = torch.randperm(len(mine), generator=generator)
+        jitter = torch.rand(len(mine), generator=generator)
+        places[torch.tensor(mine)] = (shuffled + jitter) / len(mine)
+    return [int(k) for k in places.argsort()]
+
+
+def _described(table: Table, select: Selection | None) -> str:
+    part = f", part {select.part!r}" if select is not None and select.part else ""
+    return f"{table.folder}{part}"

@@ -1,0 +1,284 @@
+"""From a table and a method's YAML to a trained tagger with its card: what the command line calls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from hepdecorr import __version__, catalogue
+from hepdecorr.card import Card, Feature, Input, Nuisance, WorkingPoint
+from hepdecorr.errors import InputError
+from hepdecorr.learning.batches import Batch, Data, Events, Layout, Streamed
+from hepdecorr.learning.export import export
+from hepdecorr.learning.methods.method import Method
+from hepdecorr.learning.training import Play, Progress
+from hepdecorr.table import Selection, Split, Table
+from hepdecorr.validation.measures.efficiency import Tail
+from hepdecorr.validation.measures.ranking import auc
+
+log = logging.getLogger(__name__)
+
+METHODS = "hepdecorr.learning.methods"
+IN_MEMORY = 2_000_000_000  # bytes of training events above which shards are streamed
+DEVICES = ("auto", "cpu", "cuda", "gpu", "mps")
+CHUNK = 16384
+
+
+class Trained(NamedTuple):
+    """A trained method with all that its card has to say about the training."""
+
+    method: Method
+    history: list[dict[str, Any]]  # one entry a stage, JSON-able
+    data: Data
+    spec: dict[str, Any]
+    seed: int
+    seconds: float
+
+    @property
+    def stable(self) -> bool:
+        """Whether no stage complained."""
+        return all(stage["stable"] for stage in self.history)
+
+
+def train(
+    spec: Mapping[str, Any],
+    *,
+    table: Table,
+    split: Split,
+    seed: int,
+    device: str = "auto",
+    devices: int = 1,
+    precision: str = "32-true",
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    features: Sequence[str] | None = None,
+    nuisances: Sequence[str] | None = None,
+    base: Path | None = None,
+    stream: bool | None = None,
+) -> Trained:
+    """Train the method `spec`, `{type: Tagger, ...}`, on the training part of `table`.
+
+    Beside the method's own arguments `spec` may hold `features` (a choice from the table's) and `balance`
+    (equal summed weight of both classes).  Checkpoints go to `folder`; called again with the same spec,
+    table and seed, training goes on from the last one, bit for bit on one device.  stream: read shards
+    as they are needed; default, when the events take more than 2 GB.  The same seed, data and spec give
+    the same weights on a CPU, and torch's own random state is left as it was.
+    """
+    given = dict(spec)
+    chosen = given.pop("features", None)
+    layout = Layout.of(
+        table,
+        features=chosen if chosen is not None else features,
+        nuisances=given.pop("nuisances", nuisances),
+        balance=bool(given.pop("balance", False)),
+    )
+    if not layout.features:
+        raise InputError(f"{table.folder}: the table has no feature columns; name features in the config")
+    data = load(table, layout, split=split, stream=stream)
+    fabric = _fabric(device, devices, precision)
+    with _seeded(seed):
+        method: Method = catalogue.build(
+            given, home=METHODS, base=base, features=list(layout.features), nuisances=list(layout.nuisances)
+        )
+        if not isinstance(method, Method):
+            raise InputError(f"{given.get('type')} is no method: it must derive from {METHODS}.Method")
+        settings = {
+            "folder": folder,
+            "progress": progress,
+            "seed": seed,
+            "fingerprint": _fingerprint(spec, table, layout, split, seed),
+        }
+        start = time.monotonic()
+        if devices == 1:
+            history = _learn(fabric, method, data, settings)
+        else:
+            state, history = fabric.launch(partial(_learn_apart, method=method, data=data, settings=settings))
+            method.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+        seconds = time.monotonic() - start
+    return Trained(method.cpu().eval(), history, data, dict(spec), seed, seconds)
+
+
+def load(table: Table, layout: Layout, *, split: Split, stream: bool | None = None) -> Data:
+    """Training and validation events of a table."""
+    if stream is None:
+        stream = 4 * table.rows * len(layout.columns) > IN_MEMORY
+    kind = Streamed if stream else Events.from_table
+    training = kind(table, layout, select=Selection("train", split))
+    return Data(training, Events.from_table(table, layout, select=Selection("validation", split)))
+
+
+def finish(
+    trained: Trained,
+    *,
+    name: str,
+    folder: Path,
+    table: Table,
+    nuisances: Sequence[Nuisance],
+    config_hash: str,
+    rejections: Sequence[float] = (0.5, 0.9, 0.95, 0.99, 0.995),
+    title: str = "",
+    description: str = "",
+    conventions: Mapping[str, str] | None = None,
+    measured: Mapping[str, Any] | None = None,
+) -> Path:
+    """Export the trained method with its card to `folder` and return the folder.
+
+    Thresholds are fixed on the background of the validation events.
+    """
+    validation = trained.data.validation.all
+    logit = logits(trained.method, validation)
+    label, weight = validation.y.numpy(), validation.w.numpy().astype(np.float64)
+    kept = [{"stage": s["stage"], "kept": s["kept"], "epochs": len(s["complaints"])} for s in trained.history]
+    card = Card(
+        name=name,
+        title=title,
+        description=description,
+        method=_plain(trained.spec),
+        seed=trained.seed,
+        inputs=(
+            Input(
+                features=tuple(
+                    Feature(name=f, unit=table.column(f).unit) for f in trained.data.train.features
+                )
+            ),
+        ),
+        nuisances=tuple(nuisances),
+        conventions=dict(conventions or {}),
+        table_fingerprint=table.fingerprint,
+        config_hash=config_hash,
+        versions=versions(),
+        working_points=working_points(logit, label, weight, rejections=rejections),
+        measured={"validation_auc": auc(logit, label, weight=np.abs(weight)).value, **(measured or {})},
+        training={
+            "stages": kept,
+            "stable": trained.stable,
+            "reasons": [s["reason"] for s in trained.history if s["reason"]],
+            "events": len(trained.data.train),
+            "seconds": round(trained.seconds, 1),
+        },
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return export(trained.method, card=card, folder=folder, sample=validation.x[:2048])
+
+
+def working_points(
+    logit: np.ndarray[Any, Any],
+    label: np.ndarray[Any, Any],
+    weight: np.ndarray[Any, Any],
+    *,
+    rejections: Sequence[float],
+) -> tuple[WorkingPoint, ...]:
+    """Thresholds on the logit, each of shape (n,), that reject these fractions of the background.
+
+    A rejection for which fewer than ten background events would remain is left out, with a warning.
+    """
+    background, signal = label == 0, label == 1
+    below = Tail(logit[background].astype(np.float64), np.maximum(0, weight[background]))
+    above = Tail(logit[signal].astype(np.float64), np.maximum(0, weight[signal]))
+    points = []
+    for rejection in rejections:
+        if (1 - rejection) * background.sum() < 10:
+            log.warning("rejection %g: fewer than ten background events would remain; left out", rejection)
+            continue
+        cut = below.threshold(1 - rejection)
+        points.append(
+            WorkingPoint(
+                rejection=rejection,
+                threshold=cut,
+                background_efficiency=below.efficiency(cut),
+                signal_efficiency=above.efficiency(cut),
+                background_events=int(background.sum()),
+            )
+        )
+    return tuple(points)
+
+
+@torch.no_grad()
+def logits(method: Method, events: Batch | Tensor) -> np.ndarray[Any, Any]:
+    """Logits of many events, float32 of shape (n,), in chunks."""
+    x = events.x if isinstance(events, Batch) else events
+    return torch.cat([method.logit(part) for part in x.split(CHUNK)]).float().cpu().numpy()
+
+
+def versions() -> dict[str, str]:
+    """What the tagger was made with."""
+    packages = ("torch", "lightning-fabric", "onnx", "onnxscript", "numpy", "pyarrow")
+    return {
+        "hepdecorr": __version__,
+        "python": platform.python_version(),
+        **{p: metadata.version(p) for p in packages},
+    }
+
+
+def _learn(fabric: Fabric, method: Method, data: Data, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    play = Play(fabric=fabric, **settings)
+    on_device = Data(data.train.to(fabric.device), data.validation.to(fabric.device))
+    torch.set_flush_denormal(True)  # small weights of adversaries otherwise cost a factor in time
+    try:
+        method.learn(on_device, play)
+    finally:
+        torch.set_flush_denormal(False)
+    return play.history
+
+
+def _learn_apart(fabric: Fabric, *, method: Method, data: Data, settings: Mapping[str, Any]) -> Any:
+    """One of several processes; what it returns must travel back."""
+    torch.manual_seed(
+        settings["seed"] + 7919 * fabric.global_rank
+    )  # draws differ, the order of events does not
+    quiet = dict(settings) if fabric.is_global_zero else {**settings, "progress": None}
+    history = _learn(fabric, method, data, quiet)
+    return {k: v.cpu().numpy() for k, v in method.state_dict().items()}, history
+
+
+def _fabric(device: str, devices: int, precision: str) -> Fabric:
+    if device not in DEVICES:
+        raise InputError(f"no device {device!r}{catalogue.suggest(device, DEVICES)}")
+    if device in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise InputError("device cuda: torch sees no GPU here; use device: auto or cpu")
+    try:
+        strategy = "auto" if devices == 1 else "ddp_fork"
+        return Fabric(accelerator=device, devices=devices, precision=precision, strategy=strategy)  # type: ignore[arg-type]
+    except (ValueError, RuntimeError) as err:
+        raise InputError(f"device {device!r}, devices {devices}, precision {precision!r}: {err}") from None
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def _fingerprint(spec: Mapping[str, Any], table: Table, layout: Layout, split: Split, seed: int) -> str:
+    parts = [
+        _plain(spec),
+        table.fingerprint,
+        asdict(layout),
+        asdict(split),
+        seed,
+        __version__,
+        torch.__version__,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _plain(spec: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dict(spec), default=str))
+    return plain

@@ -1,0 +1,196 @@
+"""Estimators of the dependence between blocks of latents, for TotalCorrelation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hepdecorr.catalogue import suggest
+from hepdecorr.errors import InputError
+from hepdecorr.learning.batches import Batch
+from hepdecorr.learning.latents.decomposition import total_correlation
+from hepdecorr.learning.latents.term import Latent, Layout, weighted_mean
+from hepdecorr.learning.networks.mlp import layers
+from hepdecorr.learning.terms.entropy import UNIT_GAUSSIAN, differential_entropy
+from hepdecorr.learning.terms.gmm import mixture_loss
+from hepdecorr.learning.terms.nuisance import Nuisance
+from hepdecorr.learning.terms.softmax import bin_of
+from hepdecorr.learning.terms.strength import Chasing
+
+__all__ = ["Conditional", "Distance", "Ratio", "Stratified"]
+
+
+class Stratified(nn.Module):
+    """Minibatch stratified sampling (Chen et al. 1802.04942, appendix C.2)."""
+
+    def __init__(self, *, layout: Layout) -> None:
+        super().__init__()
+        self.layout, self.rows = layout, 0
+
+    def fit(self, b: Batch, *, rows: int) -> None:  # noqa: ARG002
+        self.rows = rows
+
+    def price(self, latent: Latent, b: Batch) -> Tensor:
+        return total_correlation(latent, sensitive=self.layout.sensitive, rows=self.rows, w=b.w)
+
+
+class Ratio(nn.Module):
+    """A critic D tells z from z with each sensitive dimension shuffled over the batch.
+
+    At its optimum D is the log density ratio and E[D(z)] the total correlation (Kim, Mnih 1802.05983,
+    eqs. 2-3, there with all dimensions shuffled).
+    """
+
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        start: float,
+        hidden: Sequence[int] = (128, 128),
+        steps: int = 5,
+        batch: int = 1024,
+        moves: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.sensitive = layout.sensitive
+        self.net = layers(layout.latents, 1, hidden=hidden)
+        self.chasing = Chasing(steps, batch, start=start, moves=moves, where="Ratio")
+
+    def fit(self, b: Batch, *, rows: int) -> None:
+        pass
+
+    def price(self, latent: Latent, b: Batch) -> Tensor:
+        return weighted_mean(self.net(latent.sample).squeeze(-1), b.w)
+
+    def chase(self, latent: Latent, b: Batch) -> Tensor:
+        z = latent.sample
+        moved = [c[torch.randperm(len(c), device=z.device)] for c in z[:, : self.sensitive].T]
+        shuffled = torch.cat([torch.stack(moved, 1), z[:, self.sensitive :]], 1)
+        joint = F.softplus(-self.net(z)).squeeze(-1)
+        apart = F.softplus(self.net(shuffled)).squeeze(-1)
+        return weighted_mean(0.5 * (joint + apart), b.w)
+
+    def floor(self, latent: Latent, b: Batch) -> float:  # noqa: ARG002
+        return math.log(2)
+
+
+class Conditional(nn.Module):
+    """A critic q(target | rest), a Gaussian mixture or a softmax over quantile bins.
+
+    E[log q] + H(target) is a lower bound of I(target; rest) (Barber, Agakov 2003), tight for a good
+    critic.  target 'nuisance': the background rank itself, which z_S is aligned with; 'latent': z_S.
+    sees 'mean': the posterior means, which are what the classifier is given later (independent samples
+    do not make independent means); or 'sample'.
+    """
+
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        start: float,
+        density: str = "gmm",
+        target: str = "nuisance",
+        sees: str = "mean",
+        components: int = 8,
+        bins: int = 20,
+        hidden: Sequence[int] = (128, 128),
+        steps: int = 5,
+        batch: int = 1024,
+        moves: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        kinds = ((density, ("gmm", "softmax")), (target, ("nuisance", "latent")), (sees, ("mean", "sample")))
+        for value, known in kinds:
+            if value not in known:
+                raise InputError(f"Conditional: no {value!r}{suggest(value, known)}")
+        rest = layout.latents - layout.sensitive
+        if rest < 1 or (target == "latent" and density == "softmax"):
+            raise InputError(
+                "Conditional: it needs latents beside the sensitive ones, and density gmm for target latent"
+            )
+        self.density, self.target, self.sees, self.bins = density, target, sees, bins
+        self.sensitive = layout.sensitive
+        self.number = len(layout.nuisances) if target == "nuisance" else layout.sensitive
+        self.each = 3 * components if density == "gmm" else bins
+        self.net = layers(rest, self.number * self.each, hidden=hidden)
+        if density == "gmm":
+            with torch.no_grad():  # components that start alike would stay alike
+                bias = self.net[-1].bias.view(self.number, 3, components)  # type: ignore[operator]
+                bias[:, 1] = torch.linspace(-1.5, 1.5, components)
+        self.scalings = nn.ModuleList(
+            Nuisance("probit" if density == "gmm" else "rank") for _ in layout.nuisances
+        )
+        self.chasing = Chasing(steps, batch, start=start, moves=moves, where="Conditional")
+
+    def fit(self, b: Batch, *, rows: int) -> None:  # noqa: ARG002
+        background = b.y == 0
+        for k, scaling in enumerate(self.scalings):
+            scaling.fit(b.z[background, k], b.w[background])  # type: ignore[operator]
+
+    def chase(self, latent: Latent, b: Batch) -> Tensor:
+        return weighted_mean(self._loss(latent, b), b.w)
+
+    def price(self, latent: Latent, b: Batch) -> Tensor:
+        return self.number * self._entropy() - self.chase(latent, b)
+
+    def floor(self, latent: Latent, b: Batch) -> float:
+        if self.density == "softmax":
+            return self.number * math.log(self.bins)
+        return sum(differential_entropy(t) for t in self._targets(latent, b).T)
+
+    def _entropy(self) -> float:
+        return UNIT_GAUSSIAN if self.density == "gmm" else math.log(self.bins)
+
+    def _targets(self, latent: Latent, b: Batch) -> Tensor:
+        if self.target == "latent":
+            return latent.sample[:, : self.sensitive]
+        return torch.stack([scaling(b.z[:, k]) for k, scaling in enumerate(self.scalings)], 1)
+
+    def _loss(self, latent: Latent, b: Batch) -> Tensor:
+        rest = (latent.mean if self.sees == "mean" else latent.sample)[:, self.sensitive :]
+        answers, targets = self.net(rest).split(self.each, 1), self._targets(latent, b)
+        nats = torch.zeros_like(rest[:, 0])
+        for answer, target in zip(answers, targets.T, strict=True):
+            if self.density == "gmm":
+                nats = nats + mixture_loss(answer, target)
+            else:
+                nats = nats + F.cross_entropy(answer.float(), bin_of(target, self.bins), reduction="none")
+        return nats
+
+
+class Distance(nn.Module):
+    """Squared distance correlation between the nuisances' background ranks and the remaining means."""
+
+    def __init__(self, *, layout: Layout) -> None:
+        super().__init__()
+        self.sensitive = layout.sensitive
+        self.scalings = nn.ModuleList(Nuisance("rank") for _ in layout.nuisances)
+
+    def fit(self, b: Batch, *, rows: int) -> None:  # noqa: ARG002
+        background = b.y == 0
+        for k, scaling in enumerate(self.scalings):
+            scaling.fit(b.z[background, k], b.w[background])  # type: ignore[operator]
+
+    def price(self, latent: Latent, b: Batch) -> Tensor:
+        z = torch.stack([scaling(b.z[:, k]) for k, scaling in enumerate(self.scalings)], 1)
+        return block_distance_correlation(latent.mean[:, self.sensitive :], z, b.w)
+
+
+def block_distance_correlation(s: Tensor, z: Tensor, w: Tensor) -> Tensor:
+    """Weighted squared distance correlation of vectors (n, p) and (n, q) (Szekely et al. 2007)."""
+    w = w / w.sum()
+
+    def centred(t: Tensor) -> Tensor:
+        # The small constant keeps the gradient of the root finite where two points coincide.
+        a = ((t[:, None] - t[None]) ** 2).sum(-1).add(1e-12).sqrt()
+        row = a @ w
+        return a - row[:, None] - row[None] + w @ row
+
+    a, b, pairs = centred(s), centred(z), w[:, None] * w[None]
+    scale = ((pairs * a * a).sum() * (pairs * b * b).sum() + 1e-20).sqrt()
+    return (pairs * a * b).sum() / scale

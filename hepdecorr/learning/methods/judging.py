@@ -1,0 +1,111 @@
+"""Judging an epoch on validation events: never by the classification alone where there is a nuisance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from hepdecorr.learning.batches import Batch, Events
+from hepdecorr.learning.methods.method import cross_entropy
+from hepdecorr.learning.terms.entropy import mutual_information
+from hepdecorr.learning.terms.term import Adversary, Term
+from hepdecorr.learning.training import Verdict
+
+CHUNK = 8192
+MOST = 65536  # validation events that terms are evaluated on: distances cost their square
+SLACK = 0.03  # nats by which an adversary may miss before the game is called unstable
+
+
+class Judge:
+    """Cross-entropy plus what the dependence costs.
+
+    A DisCo term costs its strength times its price.  An adversary's costs its strength times the larger
+    of what the adversary has found and I(score; nuisance) measured on bins: one that has lost track must
+    not make an epoch look good.  `weigh` prices I(score; nuisance), in nats, where there are no terms.
+    """
+
+    def __init__(
+        self,
+        logit: Callable[[Tensor], Tensor],
+        validation: Events,
+        *,
+        terms: Mapping[str, Term],
+        weigh: float = 0.0,
+    ) -> None:
+        self._logit, self._validation, self._terms, self._weigh = logit, validation, terms, weigh
+
+    def __call__(self, latest: Mapping[str, float]) -> Verdict:
+        """The verdict on the weights as they are now; `latest` holds the epoch's training losses."""
+        b = self._validation.all
+        logit = torch.cat([self._logit(part) for part in b.x.split(CHUNK)]).float()
+        figures = {"classify": float(cross_entropy(logit, b)), "auc": auc(logit, b)}
+        information = self._information(logit, b)
+        figures |= {f"information/{name}": nats for name, nats in information.items()}
+        criterion = figures["classify"] + self._weigh * sum(max(0.0, v) for v in information.values())
+        complaints = (
+            [] if figures["auc"] > 0.55 else [f"the tagger separates no more (AUC {figures['auc']:.3f})"]
+        )
+        for name, term in self._terms.items():
+            cost, complaint = self._cost(name, term, logit, b, information[term.nuisance], latest)
+            figures[name] = cost
+            criterion += term.growth.strength * cost
+            complaints += [f"{name}: {complaint}"] if complaint else []
+        return Verdict(criterion, figures, "; ".join(complaints))
+
+    def _information(self, logit: Tensor, b: Batch) -> dict[str, float]:
+        own = b.y == 0
+        names = self._validation.nuisances
+        w = b.w[own].clamp_min(0)
+        return {n: mutual_information(logit[own], b.z[own, k], w) for k, n in enumerate(names)}
+
+    def _cost(
+        self, name: str, term: Term, logit: Tensor, b: Batch, information: float, latest: Mapping[str, float]
+    ) -> tuple[float, str]:
+        if not isinstance(term, Adversary):
+            parts = _chunks(logit, b)
+            return sum(float(term.price(s, c)) for s, c in parts) / len(parts), ""
+        look, loss = term.look(logit, b, even=True), latest.get(f"{name}/chase")
+        if look is None or loss is None:
+            return max(0.0, information), ""
+        # Of the adversary the training loss counts: it chases the present weights, and the averaged ones
+        # that are judged here may be elsewhere.
+        floor = term.floor(look)
+        known = information if term.given == "background" and term.top == 1 else 0.0
+        return max(0.0, floor - loss, known), _complaint(loss, floor, known)
+
+
+def _complaint(loss: float, floor: float, information: float) -> str:
+    if loss > floor + SLACK:
+        return (
+            f"the adversary is behind a blind guess ({loss:.3f} against {floor:.3f} nats); "
+            "give it more steps or a smaller learning rate, or lower the strength"
+        )
+    if information > floor - loss + SLACK:
+        return (
+            f"the adversary has found {max(0.0, floor - loss):.3f} of {information:.3f} nats; "
+            "give it more steps, or wider layers"
+        )
+    return ""
+
+
+def _chunks(logit: Tensor, b: Batch) -> Sequence[tuple[Tensor, Batch]]:
+    """Chunks that each hold events from all over the sample, whatever its order."""
+    count = len(logit)
+    number = max(1, round(min(count, MOST) / CHUNK))
+    step = max(number, -(-count // CHUNK))
+    return [(logit[k::step], b.take(slice(k, None, step))) for k in range(number)]
+
+
+def auc(logit: Tensor, b: Batch) -> float:
+    """Weighted area under the ROC curve; ties count half."""
+    values, inverse = logit.double().unique(return_inverse=True)
+    per_class = [
+        torch.zeros(len(values), dtype=torch.float64, device=logit.device).index_add(
+            0, inverse, b.w.double() * (b.y == label)
+        )
+        for label in (0, 1)
+    ]
+    below = per_class[0].cumsum(0) - 0.5 * per_class[0]
+    return float((per_class[1] * below).sum() / (per_class[0].sum() * per_class[1].sum()))

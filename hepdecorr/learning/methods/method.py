@@ -1,0 +1,52 @@
+"""What a method is: it learns from events, then scores them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hepdecorr.catalogue import suggest
+from hepdecorr.errors import InputError
+from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.moves import Moves, read_settings
+from hepdecorr.learning.training import Play, Recipe
+
+
+class Method(nn.Module):
+    """A method of your own has these three verbs; `learn` calls `play` once for each stage."""
+
+    @abstractmethod
+    def learn(self, data: Data, play: Play) -> None:
+        """Train on data.train, judged on data.validation."""
+
+    @abstractmethod
+    def logit(self, x: Tensor) -> Tensor:
+        """Log odds of signal, shape (n,), for raw features of shape (n, features)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score of shape (n,) in [0, 1] for raw features of shape (n, features)."""
+        return self.logit(x).sigmoid()
+
+
+def cross_entropy(logit: Tensor, b: Batch) -> Tensor:
+    """Weighted binary cross-entropy, scalar."""
+    return F.binary_cross_entropy_with_logits(logit, b.y, weight=b.w)
+
+
+def read_training(
+    spec: Mapping[str, Any] | None, *, where: str, defaults: Mapping[str, Any]
+) -> tuple[Recipe, Moves]:
+    """The recipe of a stage and the moves of its tagger, from one `training:` block."""
+    of_recipe, of_moves = ({f.name for f in fields(kind)} for kind in (Recipe, Moves))
+    given = {**defaults, **(spec or {})}
+    for key in given:
+        if key not in of_recipe | of_moves:
+            raise InputError(f"{where}: there is no {key!r}{suggest(key, of_recipe | of_moves)}")
+    recipe = {k: v for k, v in given.items() if k in of_recipe}
+    moves = {k: v for k, v in given.items() if k in of_moves}
+    return read_settings(Recipe, recipe, where=where), Moves.read(moves, where=where)

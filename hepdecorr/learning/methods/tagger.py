@@ -1,0 +1,108 @@
+"""A classifier and the terms that decorrelate it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hepdecorr import catalogue
+from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.methods.judging import Judge
+from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
+from hepdecorr.learning.terms.term import Adversary, Term
+from hepdecorr.learning.training import Play, Player
+
+PLAIN = {"epochs": 16, "batch": 2048, "average": 0.998}
+PAYING = {"epochs": 16, "batch": 4096, "average": 0.998, "clip": 1.0}
+PURSUED = PAYING | {"clip": 5.0}
+
+
+class Tagger(Method):
+    """Cross-entropy plus the sum of its terms: plain with none, DisCo, pivot, or a mixture.
+
+    With adversaries this is the game of Louppe et al. (1611.01046, algorithm 1): each adversary moves
+    several times a turn on its own batches, then the tagger once.  Everything happens in one stage: a
+    plain start, in which the adversaries are trained last, then the strengths grow.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[str],
+        nuisances: Sequence[str] = (),
+        terms: Sequence[Mapping[str, Any]] = (),
+        network: Mapping[str, Any] | str = "MLP",
+        training: Mapping[str, Any] | None = None,
+        base: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.network: nn.Module = catalogue.build(
+            network, home="hepdecorr.learning.networks", base=base, features=list(features), outputs=1
+        )
+        self.terms = nn.ModuleDict(build_terms(terms, nuisances=nuisances, base=base))
+        adversaries = any(isinstance(t, Adversary) for t in self.terms.values())
+        defaults = PURSUED if adversaries else PAYING if terms else PLAIN
+        self.recipe, self.moves = read_training(training, where="method: training", defaults=defaults)
+
+    def learn(self, data: Data, play: Play) -> None:
+        """One stage, 'tagger'."""
+        self.to(play.device)
+        sample = data.train.sample(generator=play.generator)
+        self.network.fit(sample.x)  # type: ignore[operator]
+        players: dict[str, Player] = {}
+        for name, term in self._each():
+            term.fit(sample)
+            if isinstance(term, Adversary):
+                players[name] = term.chasing.player(term, self._chaser(term))
+        players["tagger"] = Player(self.network, lambda b: self._pay(b, play.passed), moves=self.moves)
+        play(
+            players,
+            data,
+            self.recipe,
+            stage="tagger",
+            judge=Judge(self.logit, data.validation, terms=dict(self._each())),
+            settled=max((t.growth.settled for _, t in self._each()), default=0.0),
+        )
+
+    def logit(self, x: Tensor) -> Tensor:
+        """Shape (n,)."""
+        return self.network(x).squeeze(-1)  # type: ignore[no-any-return]
+
+    def _each(self) -> list[tuple[str, Term]]:
+        return [(name, term) for name, term in self.terms.items() if isinstance(term, Term)]
+
+    def _pay(self, b: Batch, passed: float) -> dict[str, Tensor]:
+        logit = self.logit(b.x)
+        bill = {"classify": cross_entropy(logit, b)}
+        for name, term in self._each():
+            strength = term.growth.at(passed)
+            bill[name] = strength * term.price(logit, b) if strength else logit.new_zeros(())
+        return bill
+
+    def _chaser(self, term: Adversary) -> Any:
+        def chase(b: Batch) -> dict[str, Tensor]:
+            own = b.take(b.y == 0) if term.given == "background" else b  # the others would not be looked at
+            with torch.no_grad():
+                logit = self.logit(own.x)
+            return {"chase": term.chase(logit, own)}
+
+        return chase
+
+
+def build_terms(
+    specs: Sequence[Mapping[str, Any]], *, nuisances: Sequence[str], base: Path | None
+) -> dict[str, Term]:
+    """The terms by the names that the curves carry: type and nuisance, numbered where they repeat."""
+    built: dict[str, Term] = {}
+    for spec in specs:
+        term: Term = catalogue.build(
+            spec, home="hepdecorr.learning.terms", base=base, nuisances=list(nuisances)
+        )
+        name = f"{type(term).__name__.lower()}_{term.nuisance}".replace(".", "_")
+        count = sum(1 for known in built if known == name or known.startswith(f"{name}_"))
+        built[f"{name}_{count + 1}" if count else name] = term
+    return built

@@ -1,0 +1,75 @@
+"""How a price grows with time, and how what must be trained to set it is moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from hepdecorr.errors import InputError
+from hepdecorr.learning.moves import Moves
+from hepdecorr.learning.training import Loss, Player
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A strength that is nothing until `start` and full after `ramp` more, in fractions of the stage."""
+
+    strength: float = 1.0
+    start: float = 0.0
+    ramp: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.ramp < 0 or self.start + self.ramp > 1:
+            raise InputError(
+                "start and ramp are fractions of the training: not negative, together at most 1 "
+                f"(they are {self.start:g} and {self.ramp:g})"
+            )
+
+    def at(self, passed: float) -> float:
+        """The strength when this fraction of the stage has passed."""
+        if passed < self.start:
+            return 0.0
+        return self.strength * min(1.0, (passed - self.start) / self.ramp) if self.ramp else self.strength
+
+    @property
+    def settled(self) -> float:
+        """The fraction of the stage after which the strength is full."""
+        return self.start + self.ramp
+
+
+class Chasing:
+    """How an adversary or critic is moved.
+
+    It rests until three quarters of `start`, then makes four times its `steps` a turn: it must lead when
+    the price sets in, since a lagging one rewards the tagger for moving, not for hiding.  `batch`: events
+    in each of its own batches.  `moves`: lr, optimizer, ... as in `training`.
+    """
+
+    def __init__(
+        self, steps: int, batch: int, *, start: float, moves: Mapping[str, Any] | None, where: str
+    ) -> None:
+        if steps < 1 or batch < 1:
+            raise InputError(f"{where}: steps and batch must be at least 1")
+        self.steps, self.batch, self.start = steps, batch, start
+        self.moves = Moves.read(
+            moves,
+            where=f"{where} moves",
+            schedule="cosine",
+            final=0.1,
+            weight_decay=1e-3,
+            momentum=0.5,
+            memory=0.9,
+        )
+
+    def steps_at(self, passed: float) -> int:
+        """Moves a turn when this fraction of the stage has passed."""
+        if passed < 0.75 * self.start:
+            return 0
+        return 4 * self.steps if passed < self.start else self.steps
+
+    def player(self, module: nn.Module, loss: Loss) -> Player:
+        """The player that moves `module` so."""
+        return Player(module, loss, steps=self.steps_at, moves=self.moves, batch=self.batch)

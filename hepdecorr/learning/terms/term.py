@@ -1,0 +1,206 @@
+"""What every term shares: which events it looks at, what of the score it sees, how strong it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hepdecorr.catalogue import suggest
+from hepdecorr.errors import InputError
+from hepdecorr.learning.batches import Batch
+from hepdecorr.learning.networks.mlp import layers
+from hepdecorr.learning.terms.nuisance import Nuisance
+from hepdecorr.learning.terms.strength import Chasing, Growth
+
+SEEN = ("logit", "score", "rank")
+GIVEN = ("background", "label", "all")
+FEWEST = 8  # events below which a batch says nothing about dependence
+
+
+class Look(NamedTuple):
+    """What a term sees of a batch: m of its n events."""
+
+    seen: Tensor  # (m, k): the score, in k forms
+    z: Tensor  # (m,): the transformed nuisance
+    y: Tensor  # (m,)
+    w: Tensor  # (m,)
+
+
+class Term(nn.Module):
+    """A price on dependence between the score and one nuisance.
+
+    nuisance: its name.  strength: factor on the price.  start, ramp: fractions of the training before the
+    term acts and over which its strength then grows to the full.  sees: 'logit', 'score' (its sigmoid) or
+    'rank' (among the events looked at).  given: 'background' events only, 'all', or 'label' (all, label
+    known).  top: look only at this fraction of the events with the highest scores.  tail: weigh each event
+    by 1 / (1 - u + tail), u the rank of its score among those looked at, so that each decade of rejection
+    has the same say: a weight that depends on the score alone leaves independence the optimum; 0 for equal
+    weights.  transform of the nuisance, fitted on background: 'rank', 'probit', 'standard' or 'none'.
+    """
+
+    def __init__(
+        self,
+        nuisance: str,
+        *,
+        nuisances: Sequence[str],
+        strength: float = 1.0,
+        start: float = 0.0,
+        ramp: float = 0.0,
+        sees: str | Sequence[str] = "logit",
+        given: str = "background",
+        top: float = 1.0,
+        tail: float = 0.0,
+        transform: str = "rank",
+    ) -> None:
+        super().__init__()
+        if nuisance not in nuisances:
+            raise InputError(f"{type(self).__name__}: no nuisance {nuisance!r}{suggest(nuisance, nuisances)}")
+        if not 0 < top <= 1:
+            raise InputError(f"{type(self).__name__}: top must lie in (0, 1], not {top:g}")
+        self.sees = (sees,) if isinstance(sees, str) else tuple(sees)
+        for name, known in ((given, GIVEN), *((s, SEEN) for s in self.sees)):
+            if name not in known:
+                raise InputError(f"{type(self).__name__}: no {name!r}{suggest(name, known)}")
+        self.nuisance, self.column = nuisance, list(nuisances).index(nuisance)
+        if tail < 0:
+            raise InputError(f"{type(self).__name__}: tail cannot be negative")
+        self.growth = Growth(float(strength), float(start), float(ramp))
+        self.given, self.top, self.tail = given, float(top), float(tail)
+        self.scaling = Nuisance(transform)
+
+    @abstractmethod
+    def price(self, logit: Tensor, b: Batch) -> Tensor:
+        """Scalar without the strength; smaller when the logit, shape (n,), tells less about the nuisance."""
+
+    def fit(self, b: Batch) -> None:
+        """Set the scaling of the nuisance from background among the training events."""
+        background = b.y == 0
+        self.scaling.fit(b.z[background, self.column], b.w[background])
+
+    def look(self, logit: Tensor, b: Batch, *, even: bool = False) -> Look | None:
+        """The events this term looks at; None when they are too few.  `even` leaves the tail weight off."""
+        index = torch.arange(len(logit), device=logit.device)
+        if self.given == "background":
+            index = index[b.y == 0]
+        if self.top < 1 and len(index):
+            index = index[_top(logit.detach()[index], b.w[index], self.top)]
+        if len(index) < FEWEST:
+            return None
+        logit, y, w = logit[index].float(), b.y[index], b.w[index]
+        if self.tail and not even:
+            w = w * _tail_weight(
+                logit.detach(), y if self.given == "label" else torch.zeros_like(y), self.tail
+            )
+        seen = torch.stack([_seen(name, logit) for name in self.sees], 1)
+        return Look(seen, self.scaling(b.z[index, self.column]), y, w)
+
+
+class Adversary(Term):
+    """A term that must itself be trained: the better it guesses the nuisance, the more the tagger pays.
+
+    `guess(seen, z)` gives minus the log likelihood of each event.  What it sees is brought to mean 0 and
+    deviation 1 by running statistics and squashed to +-4, since the logit's scale moves while it learns.
+    With `given: label` it also knows the label and so protects each class by itself.
+    """
+
+    mean: Tensor
+    square: Tensor
+    looks: Tensor
+
+    def __init__(
+        self,
+        nuisance: str,
+        *,
+        nuisances: Sequence[str],
+        outputs: int,
+        hidden: Sequence[int],
+        steps: int,
+        batch: int,
+        moves: Mapping[str, Any] | None,
+        **look: Any,
+    ) -> None:
+        super().__init__(nuisance, nuisances=nuisances, **look)
+        self.chasing = Chasing(steps, batch, start=self.growth.start, moves=moves, where=type(self).__name__)
+        self.net = layers(len(self.sees) + (self.given == "label"), outputs, hidden=hidden)
+        self.register_buffer("mean", torch.zeros(len(self.sees)))
+        self.register_buffer("square", torch.ones(len(self.sees)))
+        self.register_buffer("looks", torch.zeros(()))
+
+    @abstractmethod
+    def guess(self, answer: Tensor, z: Tensor) -> Tensor:
+        """Minus log likelihood of z, shape (m,), under the network's answer, shape (m, outputs)."""
+
+    @abstractmethod
+    def floor(self, look: Look) -> float:
+        """The loss, in nats, of the best guess that does not see the score."""
+
+    def chase(self, logit: Tensor, b: Batch) -> Tensor:
+        """The adversary's own loss, scalar: mean of minus the log likelihood."""
+        look = self.look(logit, b)
+        if look is None:
+            return _nothing(self.net, logit)
+        if self.training and not logit.requires_grad:
+            self._follow(look.seen.detach())
+        spread = (self.square - self.mean**2).clamp_min(1e-8).sqrt()
+        seen = 4 * torch.tanh((look.seen - self.mean) / spread / 4)
+        if self.given == "label":
+            seen = torch.cat([seen, look.y[:, None]], 1)
+        return (look.w * self.guess(self.net(seen), look.z)).sum() / look.w.sum()
+
+    def price(self, logit: Tensor, b: Batch) -> Tensor:
+        """Minus the adversary's loss."""
+        return -self.chase(logit, b)
+
+    @torch.no_grad()
+    def _follow(self, seen: Tensor) -> None:
+        self.looks += 1
+        pace = (1 / self.looks).clamp_min(0.01)
+        self.mean.lerp_(seen.mean(0), pace)
+        self.square.lerp_((seen**2).mean(0), pace)
+
+
+def _nothing(net: nn.Module, logit: Tensor) -> Tensor:
+    own: Tensor = sum((p.sum() * 0 for p in net.parameters()), start=torch.zeros((), device=logit.device))
+    return own + logit.sum() * 0
+
+
+def _seen(name: str, logit: Tensor) -> Tensor:
+    if name == "logit":
+        return logit
+    return logit.sigmoid() if name == "score" else soft_rank(logit)
+
+
+def _top(logit: Tensor, w: Tensor, fraction: float) -> Tensor:
+    """Index of the events with the highest scores that hold this fraction of the weight."""
+    order = logit.argsort(descending=True)
+    return order[w[order].cumsum(0) <= fraction * w.sum()]
+
+
+def _tail_weight(logit: Tensor, y: Tensor, eta: float) -> Tensor:
+    """1 / (1 - u + eta), shape (n,), with u the rank of the logit in (0, 1) among events of the same y."""
+    weight = torch.empty_like(logit)
+    for label in y.unique() if y.any() else y[:1]:
+        own = (y == label).nonzero()[:, 0]
+        order = own[logit[own].argsort()]
+        u = (torch.arange(len(own), device=logit.device, dtype=logit.dtype) + 0.5) / len(own)
+        weight[order] = 1 / (1 - u + eta)
+    return weight
+
+
+def soft_rank(t: Tensor) -> Tensor:
+    """Rank of each entry in (0, 1), shape (n,), with the local density of entries as its derivative."""
+    count = len(t)
+    order = t.detach().argsort()
+    rank = torch.empty_like(t)
+    rank[order] = (torch.arange(count, device=t.device, dtype=t.dtype) + 0.5) / count
+    reach = max(1, round(count**0.5 / 2))
+    place = torch.arange(count, device=t.device)
+    low, high = (place - reach).clamp_min(0), (place + reach).clamp_max(count - 1)
+    ordered = t.detach()[order]
+    density = torch.empty_like(t)
+    density[order] = (high - low) / count / (ordered[high] - ordered[low]).clamp_min(1e-6)
+    return rank + density * (t - t.detach())
