@@ -154,6 +154,7 @@ class Config(_Section):
     processors: Processors = Processors()
 
     _source: Document = PrivateAttr()
+    _overrides: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _sensible(self) -> Config:
@@ -180,6 +181,11 @@ class Config(_Section):
     def text(self) -> str:
         """The YAML as it was written."""
         return self._source.text
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What was changed from the command line, so that another process can load the same."""
+        return self._overrides
 
     @property
     def output_folder(self) -> Path:
@@ -276,7 +282,7 @@ def load(path: Path, *, overrides: Sequence[str] = ()) -> Config:
         config = Config.model_validate(document.content)
     except ValidationError as err:
         raise InputError("\n".join(_explain(document, e) for e in err.errors()[:5])) from None
-    config._source = document
+    config._source, config._overrides = document, tuple(overrides)
     return config
 
 

@@ -129,6 +129,7 @@ def report(config: ConfigPath, overrides: Overrides = None, only: Only = None, r
 def run(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
     """All of it: does what is missing and skips what is finished."""
     analysis = _analysis(config, overrides, only)
+    analysis.check_methods()
     analysis.table(redo=redo)
     analysis.train(redo=redo)
     analysis.evaluate(redo=redo)

@@ -79,6 +79,7 @@ class Analysis:
         from hepdecorr.cli import training
 
         table = self._ready_table()
+        self.check_methods()
         missing = []
         for name in self.taggers:
             for seed in self.config.seeds:
@@ -88,7 +89,7 @@ class Analysis:
                 else:
                     missing.append(job)
         if missing:
-            training.run(missing, self.config, console=self.console, say=self._say)
+            training.run(missing, self.config, console=self.console, say=self._say, redo=redo)
 
     def evaluate(self, *, redo: bool = False) -> None:
         """Taggers applied to the test events -> histograms and scores."""
@@ -155,6 +156,15 @@ class Analysis:
         )
         stamp.write()
         self._say("report", f"{folder / 'report.html'}, with figures and metrics.json beside it")
+
+    def check_methods(self) -> None:
+        """Whether every tagger's block can be built; InputError names the line of one that cannot."""
+        from hepdecorr.cli import training
+        from hepdecorr.columnar import features
+
+        training.check_methods(
+            self.config, list(self.taggers), features=features.expand(self.config.features)
+        )
 
     def _check(self) -> None:
         """What can be known to be wrong before anything long begins."""

@@ -1,0 +1,233 @@
+"""Trains taggers, several at a time, each in a process of its own, with a bar for each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import queue
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from hepdecorr.cli import show
+from hepdecorr.cli.stamps import Stamp, code, digest
+from hepdecorr.config import Config, load
+from hepdecorr.errors import InputError
+from hepdecorr.table import Table
+
+# Keys of a tagger's block that are for people and not for the method.
+ABOUT = ("title", "description")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One tagger to be trained with one seed.
+
+    folder: of the finished tagger; work: of its checkpoints and history.
+    """
+
+    tagger: str
+    seed: int
+    key: str
+    folder: Path
+    work: Path
+
+    @classmethod
+    def of(cls, config: Config, table: Table, *, tagger: str, seed: int) -> Job:
+        """The job and the digest of all that its result depends on."""
+        key = digest(
+            table.fingerprint,
+            config.taggers[tagger],
+            seed,
+            config.digest("split", "nuisances", "working_points"),
+            config.training.precision,
+            code("train"),
+        )
+        name = f"{config.name}-{tagger}-{seed}"
+        return cls(tagger, seed, key, config.models_folder / name, config.output_folder / "training" / name)
+
+    @property
+    def history(self) -> Path:
+        """The curves of the training."""
+        return self.work / "history.json"
+
+    def finished(self) -> bool:
+        """Whether the tagger is there, made from the same things."""
+        model = self.folder / "tagger.onnx"
+        found = Stamp.read(self.work / "stamp.json")
+        # The model's digest too: another analysis may have written over the folder.
+        return (
+            found is not None
+            and model.is_file()
+            and self.history.is_file()
+            and (found["key"], found.get("model")) == (self.key, digest(model))
+        )
+
+
+def method_spec(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A tagger's block without what is for people."""
+    return {k: v for k, v in block.items() if k not in ABOUT}
+
+
+def check_methods(config: Config, taggers: Sequence[str], *, features: Sequence[str]) -> None:
+    """Build each method once, so that a mistake in its block is told before anything long begins."""
+    import torch
+
+    from hepdecorr import catalogue
+    from hepdecorr.learning.fitting import METHODS
+
+    for name in taggers:
+        with show.blamed(config.at("taggers", name)), torch.random.fork_rng(devices=[]):
+            spec = method_spec(config.taggers[name])
+            chosen = spec.pop("features", None) or list(features)
+            protected = spec.pop("nuisances", None) or list(config.nuisances)
+            spec.pop("balance", None)
+            catalogue.build(spec, home=METHODS, base=config.base, features=chosen, nuisances=protected)
+
+
+def run(
+    jobs: Sequence[Job],
+    config: Config,
+    *,
+    console: Console,
+    say: Callable[[str, str], None],
+    redo: bool = False,
+) -> None:
+    """Train all jobs; with `redo` not from their checkpoints but from the beginning."""
+    if redo:
+        for job in jobs:
+            shutil.rmtree(job.work, ignore_errors=True)
+    with show.progress(console) as bars:
+        board = _Board(bars, jobs)
+        if config.training.jobs == 1 or len(jobs) == 1:
+            for job in jobs:
+                _report(job, _train(job, config, board.put), say=say)
+        else:
+            _side_by_side(jobs, config, board=board, say=say)
+
+
+def _side_by_side(
+    jobs: Sequence[Job], config: Config, *, board: _Board, say: Callable[[str, str], None]
+) -> None:
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang in its threads
+    with context.Manager() as manager:
+        news = manager.Queue()
+        pool = ProcessPoolExecutor(min(config.training.jobs, len(jobs)), mp_context=context)
+        with pool:
+            asked = {pool.submit(_in_process, job, config.path, config.overrides, news): job for job in jobs}
+            left: set[Future[dict[str, Any]]] = set(asked)
+            try:
+                while left:
+                    done, left = wait(left, timeout=0.2)
+                    board.drain(news)
+                    for future in done:
+                        _report(asked[future], future.result(), say=say)
+            except BaseException:
+                # What has begun keeps its checkpoints; what has not must not begin.
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(getattr(pool, "_processes", {}).values()):
+                    process.terminate()
+                raise
+
+
+def _in_process(job: Job, path: Path, overrides: Sequence[str], news: Any) -> dict[str, Any]:
+    logging.getLogger("hepdecorr").setLevel(logging.ERROR)  # the driver repeats what matters
+    return _train(job, load(path, overrides=overrides), lambda *message: news.put(message))
+
+
+def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]:
+    import torch
+
+    from hepdecorr.card import Nuisance
+    from hepdecorr.learning import fitting
+
+    torch.set_num_threads(config.training.threads)
+    table = Table.open(config.output_folder / "table")
+    stamp = Stamp(job.work / "stamp.json", job.key)
+    stamp.remove()
+    block = config.taggers[job.tagger]
+    with show.blamed(config.at("taggers", job.tagger)):
+        trained = fitting.train(
+            method_spec(block),
+            table=table,
+            split=config.table_split,
+            seed=job.seed,
+            device=config.training.device,
+            precision=config.training.precision,
+            folder=job.work / "checkpoints",
+            progress=lambda stage, epoch, epochs, _: put(job.key, stage, epoch, epochs),
+            base=config.base,
+        )
+        nuisances = []
+        for name, spec in config.nuisances.items():
+            column = table.column(name)
+            about = {"unit": column.unit, "title": column.title}
+            nuisances.append(Nuisance(name=name, low=spec.low, high=spec.high, **about))
+        fitting.finish(
+            trained,
+            name=job.folder.name,
+            folder=job.folder,
+            table=table,
+            nuisances=nuisances,
+            config_hash=job.key,
+            rejections=config.working_points,
+            title=str(block.get("title", job.tagger)),
+            description=str(block.get("description", config.title)),
+            conventions={"schema": config.samples.schema_},
+        )
+    part = job.history.with_name("history.json.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(json.dumps(trained.history))
+    part.replace(job.history)
+    stamp.write(model=digest(job.folder / "tagger.onnx"), seconds=trained.seconds)
+    shutil.rmtree(job.work / "checkpoints", ignore_errors=True)
+    reasons = [s["reason"] for s in trained.history if s["reason"]]
+    return {"seconds": trained.seconds, "reasons": reasons}
+
+
+def _report(job: Job, result: Mapping[str, Any], *, say: Callable[[str, str], None]) -> None:
+    say("train", f"{job.folder} in {result['seconds']:.0f} s")
+    for reason in result["reasons"]:
+        say("train", f"  not stable: {reason}")
+
+
+class _Board:
+    """The bars: one task a job, fed from here or from other processes."""
+
+    def __init__(self, bars: Progress, jobs: Sequence[Job]) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {
+            job.key: bars.add_task(f"{job.tagger} (seed {job.seed})", total=None, note="waits")
+            for job in jobs
+        }
+
+    def put(self, key: str, stage: str, epoch: int, epochs: int) -> None:
+        """Show that `epoch` of `epochs` of a stage is done."""
+        self._bars.update(self._tasks[key], completed=epoch, total=epochs, note=stage)
+
+    def drain(self, news: Any) -> None:
+        """Show all that has come in from other processes."""
+        while True:
+            try:
+                self.put(*news.get_nowait())
+            except queue.Empty:
+                return
+
+
+def histories(config: Config, taggers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The curves of every tagger that was trained, by TAGGER-SEED: one entry a stage."""
+    found = {}
+    for name in taggers:
+        for seed in config.seeds:
+            path = config.output_folder / "training" / f"{config.name}-{name}-{seed}" / "history.json"
+            if not path.is_file():
+                raise InputError(f"{path}: missing; run 'hepdecorr train {config.path.name}' first")
+            found[f"{name}-{seed}"] = json.loads(path.read_text())
+    return found
