@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,22 @@ def blamed(place: str) -> Iterator[None]:
         yield
     except InputError as err:
         raise InputError(f"{place}: {err}") from None
+
+
+def branches(datasets: Iterable[Any], tree: str) -> list[str] | None:
+    """Branches of the first local file that can be read; None if there is none."""
+    import uproot
+
+    for dataset in datasets:
+        for file in dataset.files:
+            if not Path(file).is_file():
+                continue
+            try:
+                with uproot.open(file) as opened:
+                    return [branch.name for branch in opened[dataset.trees.get(file, tree)].branches]
+            except Exception:  # the run itself says what is wrong with a file
+                continue
+    return None
 
 
 def inspect(console: Console, path: Path) -> None:

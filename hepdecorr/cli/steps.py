@@ -49,6 +49,7 @@ class Analysis:
         if not redo and stamp.fits(folder / "manifest.json"):
             self._say("table", f"finished already: {folder}")
             return Table.open(folder)
+        self._check_branches(datasets)
         stamp.remove()
         processor = self._processor(
             "table",
@@ -170,18 +171,44 @@ class Analysis:
         """What can be known to be wrong before anything long begins."""
         from hepdecorr.columnar import features
 
-        for i, name in enumerate(self.config.features):
-            with self._blamed("features", i):
+        for name, place in self._asked():
+            with self._blamed(*place):
                 for one in features.expand([name]):
                     features.describe(one, base=self.config.base)
-        for name, spec in self.config.nuisances.items():
-            with self._blamed("nuisances", name):
-                features.describe(spec.feature or name, base=self.config.base)
         with self._blamed("samples", "schema"):
             self._schema()
         for verb in ("table", "evaluate"):
             with self._blamed("processors", verb):
                 self._find_processor(verb)
+
+    def _asked(self) -> list[tuple[str, tuple[str | int, ...]]]:
+        """Every feature that the config names, and where it does."""
+        config = self.config
+        asked: list[tuple[str, tuple[str | int, ...]]] = []
+        asked += [(name, ("features", i)) for i, name in enumerate(config.features)]
+        asked += [(spec.feature or name, ("nuisances", name)) for name, spec in config.nuisances.items()]
+        asked += [(cut.feature, ("selection", i)) for i, cut in enumerate(config.selection)]
+        asked += [(name, ("weights", i)) for i, name in enumerate(config.weights)]
+        return asked
+
+    def _check_branches(self, datasets: list[Any]) -> None:
+        """Whether what is no feature is a branch, by the first file on this disk that can be read."""
+        from hepdecorr.columnar import features
+
+        branches = show.branches(datasets, self.config.samples.tree)
+        if branches is None:
+            return
+        # Of 'Collection.field' only the first part: fields may be made by the schema or by behaviours.
+        collections = {b.split("_")[0] for b in branches}
+        for name, place in self._asked():
+            for one in features.expand([name]):
+                first, dot, _ = one.partition(".")
+                known = collections if dot else {*features.FEATURES, *branches}
+                if ":" not in one and first not in known:
+                    hint = catalogue.suggest(first, known if dot else {*known, *features.GROUPS})
+                    raise InputError(
+                        f"{self.config.at(*place)}: {one!r} is neither a feature nor a branch{hint}"
+                    )
 
     def _blamed(self, *place: str | int) -> Any:
         return show.blamed(self.config.at(*place))
