@@ -33,7 +33,7 @@ def signal_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def continuum_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bsgamma") / "continuum.root"
-    generate("continuum", out=out, events=80_000, seed=31)
+    generate("continuum", out=out, events=60_000, seed=31)
     return out
 
 

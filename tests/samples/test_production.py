@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -169,13 +170,13 @@ def test_summary_and_provenance_tell_the_same(tmp_path: Path, load: Load) -> Non
 
 
 def test_options_act_on_the_sample(tmp_path: Path, load: Load) -> None:
-    loose = load(make(tmp_path / "loose.root", "continuum", events=20_000, job_events=20_000).out)
+    loose = load(make(tmp_path / "loose.root", "continuum", events=12_000, job_events=12_000).out)
     tight = load(
         make(
             tmp_path / "tight.root",
             "continuum",
-            events=20_000,
-            job_events=20_000,
+            events=12_000,
+            job_events=12_000,
             options=Options(de_max=0.2, mkst_window=0.3, mbc_min=5.22),
         ).out
     )
@@ -229,6 +230,9 @@ def test_without_pythia_the_message_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pythia8mc", None)
     with pytest.raises(InputError, match=r"pip install 'hepdecorr\[samples\]'"):
+        make(tmp_path / "x.root", events=5)
+    monkeypatch.setitem(sys.modules, "pythia8mc", SimpleNamespace(Pythia=object))
+    with pytest.raises(InputError, match=r"older than 8\.314: pip install"):
         make(tmp_path / "x.root", events=5)
     assert not list(tmp_path.iterdir())
 

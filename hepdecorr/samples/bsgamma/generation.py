@@ -96,13 +96,14 @@ def settings(process: str, *, isr: bool = False) -> list[str]:
 
 
 def pythia8() -> ModuleType:
-    """The module pythia8mc.  InputError where it is not installed."""
+    """The module pythia8mc.  InputError where it is not installed, or older than `nextBatch`."""
+    install = "pip install 'hepdecorr[samples]' (or 'pythia8mc>=8.314,<8.318')"
     try:
         import pythia8mc
     except ImportError as error:
-        raise InputError(
-            "Pythia 8 is not installed: pip install 'hepdecorr[samples]' (or 'pythia8mc>=8.310,<8.318')"
-        ) from error
+        raise InputError(f"Pythia 8 is not installed: {install}") from error
+    if not hasattr(pythia8mc.Pythia, "nextBatch"):
+        raise InputError(f"this Pythia 8 is older than 8.314: {install}")
     return pythia8mc  # type: ignore[no-any-return]
 
 
@@ -126,13 +127,13 @@ def make_generator(process: str, *, seed: int, rng: np.random.Generator, isr: bo
     if not pythia.init():
         raise RuntimeError(f"Pythia could not be initialised for {process!r}")
 
-    # `keep`: Pythia calls back into the Python object but does not keep it alive.
-    def generate(events: int, *, keep: Any = source) -> Batch:
+    def generate(events: int) -> Batch:
         record = pythia.nextBatch(events).prt
         # Pythia leaves out the odd event that it cannot finish; a whole batch of them is a fault.
         if len(record) < 0.5 * events - 10:
             raise RuntimeError(f"Pythia failed in {events - len(record)} of {events} events of {process!r}")
-        return _signal_batch(record, decay_rng) if keep is not None else _continuum_batch(record)
+        # To name `source` here keeps it alive: Pythia calls back into it but holds no reference.
+        return _continuum_batch(record) if source is None else _signal_batch(record, decay_rng)
 
     return generate
 

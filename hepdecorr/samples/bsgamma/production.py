@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +82,7 @@ class Request:
     def job(self, number: int) -> Job:
         """Job `number`, counted from 1."""
         left = self.size if self.events is None else self.events - (number - 1) * self.size
-        return Job(self, number, events=min(self.size, left))
+        return Job(self, number, events=min(self.size, left), candidates=self.candidates)
 
     def jobs(self) -> Iterator[Job]:
         """Jobs in order: as many as `events` need, or without end (the caller stops at the last one)."""
@@ -94,11 +94,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """A part of a request: at most `events` generated events, fewer where the candidates are enough."""
+    """A part of a request: at most `events` generated events, fewer where `candidates` are enough."""
 
     request: Request
     number: int
     events: int
+    candidates: int | None
 
 
 class Yield(NamedTuple):
@@ -233,7 +234,9 @@ def regenerate(path: Path | str, job: int) -> ak.Array:
         size=asked["job_events"],
         options=Options(**made["options"]),
     )
-    return run(request.job(job)).head(stored[job - 1]).chunk.branches()
+    # Past its last candidate a job need not go on.
+    wanted = replace(request.job(job), candidates=stored[job - 1] or None)
+    return run(wanted).head(stored[job - 1]).chunk.branches()
 
 
 def luminosity_block(seed: int, job: int) -> int:
@@ -251,7 +254,7 @@ def run(job: Job) -> Yield:
     )
     parts: list[Yield] = []
     done = stored = 0
-    while done < job.events and (request.candidates is None or stored < request.candidates):
+    while done < job.events and (job.candidates is None or stored < job.candidates):
         batch = generate_batch(min(BATCH_EVENTS, job.events - done))
         part = _select(batch, job, rng=detector_rng, first_event=done)
         parts.append(part)
