@@ -1,0 +1,94 @@
+"""What the report's figures and tables mean and how to read them."""
+
+from __future__ import annotations
+
+CAPTIONS = {
+    "overview": (
+        "Spectra before and after {rejection:g} % background rejection",
+        (
+            "Filled: before the cut; points: after it, both normalised to one, with statistical "
+            "errors. A tagger that sculpts gives the background a peak where the signal has its "
+            "own."
+        ),
+    ),
+    "spectra": (
+        "{tagger}: spectra at several working points",
+        (
+            "Below: ratio of the normalised spectra. In background, passing over failing events: "
+            "flat at one, within its bars, is no sculpting. In signal, passing over all: a slope "
+            "there is no fault."
+        ),
+    ),
+    "tradeoff": (
+        "Sculpting against separation",
+        (
+            "Down and to the right is better, as far as the floor: the JSD of a tagger that does "
+            "not sculpt at all, from statistics alone. Filled: sculpting is resolved. Open with "
+            "an arrow: it is not, and the marker is the 95 % upper limit; two open markers cannot "
+            "be ranked. Bars: spread over seeds, or the statistics of one."
+        ),
+    ),
+    "efficiency": (
+        "Background efficiency against the protected variable",
+        (
+            "Dashed: the efficiency asked for. Points that follow their line do not see the "
+            "protected variable. Bars: Clopper-Pearson, 68.3 %; first seed."
+        ),
+    ),
+    "roc": (
+        "Background rejection against signal efficiency",
+        (
+            "Higher is better. Band: range of the seeds, or the statistical error of one. Curves "
+            "end where fewer than three background events pass."
+        ),
+    ),
+    "density": (
+        "Background in the plane of protected variable and logit",
+        (
+            "Contours hold 10 to 97 % of the events; lines: quantiles of the logit. Level lines "
+            "mean that the score does not see the protected variable, at the top of the score (99 "
+            "%) as well as in the bulk."
+        ),
+    ),
+    "scores": (
+        "Scores by class",
+        ("Dotted: the working points. Events beyond the axis are in its first and last bins."),
+    ),
+    "training": (
+        "{tagger}: training history",
+        (
+            "An adversary whose loss stays clearly above its floor lags behind: it says nothing "
+            "about independence. The audit above, by a fresh adversary, does."
+        ),
+    ),
+}
+
+DEFINITION = (
+    "Jensen-Shannon divergence of background that passes and background that fails, in {unit}, in "
+    "{bins} equal bins of {nuisance} from {low:g} to {high:g}{axis_unit}; {weighting}; "
+    "{outside:,} background events outside the range are {kept}. Floor: its mean if the same "
+    "events passed by lot. Upper limit: 95 % CLs on the divergence beyond the floor; with several "
+    "seeds the largest. p: {permutations:,} permutations, Holm-adjusted over this tagger's "
+    "working points. 'No sculpting resolved' means p > 0.05, at the sensitivity that the limit "
+    "states."
+)
+
+CLOSURE = (
+    "Thresholds frozen before, applied to this sample. The pull divides by this sample's error "
+    "alone; that of the sample which set the threshold comes on top."
+)
+
+NO_CLOSURE = "No frozen thresholds were given: the cuts above are quantiles of this sample's background."
+
+HALF_SIGNAL = (
+    "At 50 % signal efficiency, as the literature quotes it. 1/floor is what a tagger without any "
+    "sculpting reads on this sample: a 1/JSD near it is not a measurement, and figures from "
+    "samples of other sizes do not compare."
+)
+
+SUMMARY = (
+    "Intervals are 68.3 %; with several seeds mean ± standard deviation over the seeds. dCor²: "
+    "unbiased squared distance correlation of logit and protected variable, background only, "
+    "about zero for independence. Fresh adversary: boosted trees trained on the frozen score; "
+    "what they learn beyond the frequencies, held out."
+)

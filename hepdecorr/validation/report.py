@@ -1,0 +1,264 @@
+"""One folder that proves it: report.html, figures/ as PDF and PNG, metrics.json."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hist
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from hepdecorr.errors import InputError
+from hepdecorr.validation import page, plots, tables
+from hepdecorr.validation.captions import CAPTIONS, SUMMARY
+from hepdecorr.validation.measures import Evaluation, plain
+from hepdecorr.validation.plots.history import History
+from hepdecorr.validation.plots.scores import Scores
+
+# Beyond this an SVG is slower to show than its picture is worth.
+SVG_LIMIT = 1_500_000
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """What a report says; whatever is left out is left out of the page.
+
+    taggers: name -> one Evaluation per seed and nuisance. histograms: nuisance -> sculpting histogram (axes
+    dataset, tagger, category, nuisance), with labels: dataset -> 0 or 1. scores: nuisance -> tagger -> its
+    events, for the densities. histories: tagger -> curves. completeness: one `Completeness.to_dict()`, or one
+    per run. sample: what the figures were measured on.
+    """
+
+    name: str
+    taggers: Mapping[str, Sequence[Evaluation]]
+    config_text: str = ""
+    histograms: Mapping[str, hist.Hist[Any]] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)  # nuisance -> label of its axis, mathtext
+    scores: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
+    histories: Mapping[str, History] = field(default_factory=dict)
+    turns: Mapping[str, Sequence[tuple[float, float, str]]] = field(default_factory=dict)
+    completeness: Mapping[str, Any] = field(default_factory=dict)
+    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    sample: str = "the test sample"
+    created: str = ""
+
+
+@dataclass
+class _Figures:
+    """Saves every figure and keeps its place in the page."""
+
+    folder: Path
+    names: set[str] = field(default_factory=set)
+
+    def add(self, drawn: Figure, key: str, stem: str = "", **values: Any) -> str:
+        """Write the figure as PDF and PNG under its key and stem; its markup, with the caption of the key."""
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", "_".join(filter(None, (key, stem))))
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        made = {kind: rendered(drawn, kind) for kind in ("pdf", "png", "svg")}
+        for kind in ("pdf", "png"):
+            write(self.folder / f"{name}.{kind}", made[kind])
+        title, caption = (text.format(**values) for text in CAPTIONS[key])
+        small = len(made["svg"]) < SVG_LIMIT
+        content = made["svg"] if small else made["png"]
+        return page.image(content, kind="svg+xml" if small else "png", title=title, caption=caption)
+
+
+def report(folder: Path, content: ReportInput) -> Path:
+    """Write the report into the folder (made if need be) and return report.html's path.
+
+    Every file is replaced in one step, the page last: a reader never meets a half-written report. InputError
+    when there is no evaluation.
+    """
+    if not content.taggers or not all(content.taggers.values()):
+        lacking = [name for name, seeds in content.taggers.items() if not seeds] or ["any tagger"]
+        raise InputError(f"report: no evaluations of {', '.join(lacking)}; measure before reporting")
+    figures = _Figures(folder / "figures")
+    nuisances = list(dict.fromkeys(one.nuisance for seeds in content.taggers.values() for one in seeds))
+    body = [page.heading(content.name, level=1), page.paragraph(_subtitle(content, nuisances), kind="soft")]
+    body += tables.incomplete(content.completeness)
+    for nuisance in nuisances:
+        body += _nuisance(content, nuisance, figures)
+    body += _trainings(content, figures)
+    body += _provenance(content)
+    write(folder / "metrics.json", (json.dumps(metrics(content), indent=1) + "\n").encode())
+    write(folder / "report.html", page.page(f"{content.name}: decorrelation report", body).encode())
+    return folder / "report.html"
+
+
+def metrics(content: ReportInput) -> dict[str, Any]:
+    """Everything measured, JSON-able; figures and histograms excluded."""
+    return {
+        "version": 1,
+        "name": content.name,
+        "created": content.created,
+        "versions": plain(content.versions),
+        "provenance": plain(content.provenance),
+        "completeness": plain(content.completeness),
+        "cards": plain(content.cards),
+        "taggers": {name: [one.to_dict() for one in seeds] for name, seeds in content.taggers.items()},
+        "config": content.config_text,
+    }
+
+
+def _subtitle(content: ReportInput, nuisances: Sequence[str]) -> str:
+    first = next(iter(content.taggers.values()))[0]
+    events = f"{first.background_events:,} background and {first.signal_events:,} signal events"
+    weighted = "weighted" if first.weighted else "unweighted"
+    made = f" {content.created}" if content.created else ""
+    return (
+        f"Taggers: {len(content.taggers)}. Protected: {', '.join(nuisances)}. "
+        f"Measured on {content.sample}: {events}, {weighted}.{made}"
+    )
+
+
+def _nuisance(content: ReportInput, nuisance: str, figures: _Figures) -> list[str]:
+    chosen = {
+        name: [one for one in seeds if one.nuisance == nuisance] for name, seeds in content.taggers.items()
+    }
+    chosen = {name: seeds for name, seeds in chosen.items() if seeds}
+    first = next(iter(chosen.values()))[0]
+    axis: dict[str, Any] = {"nuisance": content.titles.get(nuisance, nuisance), "unit": first.unit}
+    body = [page.heading(f"Protected variable: {nuisance}", anchor=nuisance)]
+    body += [page.heading("Summary", level=3), tables.summary(chosen)]
+    body.append(page.paragraph(SUMMARY, kind="soft"))
+    body += [
+        page.heading("Sculpting", level=3),
+        page.paragraph(tables.definition(first)),
+        tables.sculpting(chosen),
+    ]
+    if nuisance in content.histograms:
+        body += _spectra(content, content.histograms[nuisance], chosen, axis, figures, stem=nuisance)
+    body += _comparison(chosen, axis, figures, stem=nuisance)
+    if nuisance in content.scores:
+        body += _scores(content.scores[nuisance], chosen, axis, figures, stem=nuisance)
+    body += [page.heading("Working points", level=3), *tables.closures(chosen)]
+    body += [page.heading("Literature's working point", level=3), *tables.half_signal(chosen)]
+    return body
+
+
+def _spectra(
+    content: ReportInput,
+    filled: hist.Hist[Any],
+    chosen: Mapping[str, Sequence[Evaluation]],
+    axis: Mapping[str, Any],
+    figures: _Figures,
+    *,
+    stem: str,
+) -> list[str]:
+    names = [name for name in filled.axes["tagger"] if name in chosen] or list(filled.axes["tagger"])
+    points = plots.rejections(filled)
+    if not points or not names:
+        return []
+    labels = {name: label for name, label in content.labels.items() if name in list(filled.axes["dataset"])}
+    tightest = points[-1]
+    notes = {name: tables.note(chosen[name], tightest) for name in names if name in chosen}
+    drawn = plots.overview(filled, labels=labels, rejection=tightest, taggers=names, notes=notes, **axis)
+    first = figures.add(drawn, "overview", stem, rejection=100 * tightest)
+    others = [
+        figures.add(
+            plots.sculpting_spectra(filled, tagger=name, labels=labels, title=name, **axis),
+            "spectra",
+            f"{stem}_{name}",
+            tagger=name,
+        )
+        for name in names
+    ]
+    return [first, page.folded_markup(f"Spectra of every tagger ({len(names)})", "\n".join(others))]
+
+
+def _comparison(
+    chosen: Mapping[str, Sequence[Evaluation]], axis: Mapping[str, Any], figures: _Figures, *, stem: str
+) -> list[str]:
+    first = next(iter(chosen.values()))[0]
+    rejections = [one.rejection for one in first.sculpting]
+    shown = min(rejections, key=lambda value: abs(value - 0.95))
+    profiles = {name: seeds[0].profiles for name, seeds in chosen.items()}
+    curves = {name: [one.roc for one in seeds] for name, seeds in chosen.items()}
+    return [
+        figures.add(plots.trade_off(chosen, rejection=shown), "tradeoff", stem),
+        figures.add(plots.efficiency_profiles(profiles, **axis), "efficiency", stem),
+        figures.add(plots.roc_curves(curves), "roc", stem),
+    ]
+
+
+def _scores(
+    scores: Mapping[str, Scores],
+    chosen: Mapping[str, Sequence[Evaluation]],
+    axis: Mapping[str, Any],
+    figures: _Figures,
+    *,
+    stem: str,
+) -> list[str]:
+    first = next(iter(chosen.values()))[0]
+    cuts = {name: [one.threshold for one in seeds[0].sculpting] for name, seeds in chosen.items()}
+    span, nuisance, unit = first.sculpting[0].range, axis["nuisance"], axis["unit"]
+    return [
+        figures.add(plots.density(scores, range=span, nuisance=nuisance, unit=unit), "density", stem),
+        figures.add(plots.score_distributions(scores, thresholds=cuts), "scores", stem),
+    ]
+
+
+def _trainings(content: ReportInput, figures: _Figures) -> list[str]:
+    if not content.histories:
+        return []
+    body = [page.heading("Training", anchor="training")]
+    for name, history in content.histories.items():
+        drawn = plots.training_history(history, turns=content.turns.get(name, ()))
+        body.append(figures.add(drawn, "training", name, tagger=name))
+    return body
+
+
+def _provenance(content: ReportInput) -> list[str]:
+    body = [page.heading("What was run", anchor="provenance"), *tables.completeness(content.completeness)]
+    if content.versions:
+        body.append(page.mapping("Versions", content.versions))
+    if content.provenance:
+        body.append(page.mapping("Provenance", content.provenance))
+    for name, card in content.cards.items():
+        body.append(page.folded(f"Card of {name}", json.dumps(plain(card), indent=1, ensure_ascii=False)))
+    if content.config_text:
+        body.append(page.folded("Configuration", content.config_text))
+    return body
+
+
+def rendered(drawn: Figure, kind: str) -> bytes:
+    """The figure as 'pdf', 'png' or 'svg', the same bytes at every call."""
+    stream = io.BytesIO()
+    settings: Any = {
+        "svg.hashsalt": "hepdecorr",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+        "savefig.facecolor": "white",
+    }
+    dates: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+    with mpl.rc_context(settings):
+        drawn.savefig(stream, format=kind, dpi=160, metadata=dates[kind])
+    return stream.getvalue()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write or replace a file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        # mkstemp makes files for their owner alone.
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,227 @@
+"""The tables of a report: evaluations in, markup out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hepdecorr.validation import captions
+from hepdecorr.validation.measures import Evaluation, Measured, Sculpting, SignalEfficiency, significant
+from hepdecorr.validation.page import Cell, across, folded, paragraph, table, warning
+
+Taggers = Mapping[str, Sequence[Evaluation]]
+Rows = list[Sequence[str | Cell]]
+
+
+def summary(taggers: Taggers) -> str:
+    """One row per tagger: separation, independence, verdict."""
+    shown = [one.rejection for one in _first(taggers).signal_efficiency][-4:]
+    header = [
+        "Tagger",
+        "seeds",
+        "AUC",
+        *(f"signal efficiency at {100 * value:g} % rejection" for value in shown),
+    ]
+    header += ["dCor² (p)", "fresh adversary's gain [nats] (p)", "<Verdict, over all working points"]
+    rows: Rows = []
+    for name, seeds in taggers.items():
+        row: list[str | Cell] = [name, str(len(seeds)), across([one.auc for one in seeds])]
+        row += [across([one.at(value)[0].efficiency for one in seeds]) for value in shown]
+        distances = [one.dcor2 for one in seeds]
+        audits = [one.audit for one in seeds if one.audit is not None]
+        row.append(_tested([one.dcor2 for one in distances], [one.p_value for one in distances]))
+        row.append(_tested([one.gain for one in audits], [one.p_value for one in audits]))
+        rows.append([*row, _overall(seeds)])
+    return table(header, rows)
+
+
+def sculpting(taggers: Taggers) -> str:
+    """One row per tagger and working point: the JSD with its floor, limit and adjusted p-value."""
+    header = ["Tagger", "rejection", "n pass / fail", f"JSD [{_unit(_first(taggers))}]", "floor", "excess"]
+    header += ["excess, 95 % upper limit", "p (Holm)", "<Verdict"]
+    rows: Rows = []
+    for name, seeds in taggers.items():
+        for rejection in (one.rejection for one in seeds[0].sculpting):
+            points = [one.at(rejection) for one in seeds]
+            measured = [point[1] for point in points]
+            n_pass = _mean(one.n_pass_effective for one in measured)
+            n_fail = _mean(one.n_fail_effective for one in measured)
+            rows.append(
+                [
+                    name,
+                    f"{100 * rejection:g} %",
+                    f"{n_pass:,.0f} / {n_fail:,.0f}",
+                    across([one.jsd for one in measured]),
+                    significant(_mean(one.floor for one in measured)),
+                    significant(_mean(one.excess for one in measured)),
+                    significant(max(one.excess_upper for one in measured)),
+                    _p([point[2] for point in points]),
+                    _verdict(points),
+                ]
+            )
+    return table(header, rows)
+
+
+def definition(one: Evaluation) -> str:
+    """What the JSD is, in words, with every setting that changes its value."""
+    used = one.sculpting[0]
+    return captions.DEFINITION.format(
+        unit=_unit(one),
+        bins=used.bins,
+        nuisance=one.nuisance,
+        low=used.range[0],
+        high=used.range[1],
+        axis_unit=f" {one.unit}" if one.unit else "",
+        weighting="weighted, counts are effective" if one.weighted else "unweighted",
+        outside=used.outside_pass + used.outside_fail,
+        kept="left out of the spectra" if used.outside == "exclude" else "in two more bins",
+        permutations=used.permutations,
+    )
+
+
+def closures(taggers: Taggers) -> list[str]:
+    """Asked and found background rejection of frozen thresholds; a sentence when none were given."""
+    rows: Rows = [
+        [
+            name,
+            str(one.seed),
+            f"{100 * point.rejection:g} %",
+            f"{point.found.value:.3%} [{point.found.low:.3%}, {point.found.high:.3%}]",
+            f"{point.pull:+.1f}",
+            f"{point.background_events:,}",
+            f"{point.threshold:.6g}",
+        ]
+        for name, seeds in taggers.items()
+        for one in seeds
+        for point in one.closures
+    ]
+    if not rows:
+        return [paragraph(captions.NO_CLOSURE)]
+    header = [
+        "Tagger",
+        "seed",
+        "rejection asked",
+        "found [68 %]",
+        "pull",
+        "background passing",
+        "threshold (logit)",
+    ]
+    return [paragraph(captions.CLOSURE), table(header, rows)]
+
+
+def half_signal(taggers: Taggers) -> list[str]:
+    """R50 and 1/JSD at 50 % signal efficiency, beside what statistics alone allow."""
+    header = ["Tagger", "R50", "1/JSD [1/nats]", "1/floor [1/nats]", "1/JSD [1/bits]", "1/floor [1/bits]"]
+    rows: Rows = []
+    for name, seeds in taggers.items():
+        halves = [one.half_signal for one in seeds]
+        rows.append(
+            [
+                name,
+                across([one.r50 for one in halves]),
+                across([one.inverse_jsd_nats for one in halves]),
+                across([_bare(one.inverse_floor_nats) for one in halves]),
+                across([one.inverse_jsd_bits for one in halves]),
+                across([_bare(one.inverse_floor_bits) for one in halves]),
+            ]
+        )
+    return [paragraph(captions.HALF_SIGNAL), table(header, rows)]
+
+
+def incomplete(reports: Mapping[str, Any]) -> list[str]:
+    """A warning for every run that did not see all its events."""
+    return [
+        warning(f"Incomplete: {title}. The figures below come from part of the events.")
+        for title, one in _runs(reports)
+        if not one.get("complete", True)
+    ]
+
+
+def completeness(reports: Mapping[str, Any]) -> list[str]:
+    """Files and events asked for and processed, and every file that could not be read."""
+    rows: Rows = []
+    lost: list[str] = []
+    for title, one in _runs(reports):
+        done = Cell("complete", "good") if one.get("complete", True) else Cell("incomplete", "bad")
+        counts = (_count(one.get(key)) for key in ("files", "events_expected", "events_processed"))
+        rows.append([title, *counts, done])
+        lost += [f"{bad.get('file')}: {bad.get('reason')}" for bad in one.get("unreadable") or []]
+    body = [table(["Run", "files", "events expected", "events processed", "<State"], rows)] if rows else []
+    return [*body, folded(f"Unreadable files ({len(lost)})", "\n".join(lost))] if lost else body
+
+
+def note(seeds: Sequence[Evaluation], rejection: float) -> str:
+    """Two short lines for a figure; none when this rejection was not evaluated."""
+    if not any(abs(rejection - one.rejection) < 1e-9 for one in seeds[0].sculpting):
+        return ""
+    _, measured, p_value, _ = seeds[0].at(rejection)
+    if p_value > 0.05:
+        limit = f"{significant(measured.excess_upper)} {_unit(seeds[0])}"
+        return f"no sculpting resolved\nexcess < {limit} (95 % CL)"
+    size = f"{significant(measured.jsd.value)} {_unit(seeds[0])}"
+    return f"sculpts: JSD {size}\n= {significant(measured.in_floors)} floors"
+
+
+def _runs(reports: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    if "complete" in reports:
+        return [("this run", reports)]
+    return [(str(name), one) for name, one in reports.items() if isinstance(one, Mapping)]
+
+
+def _count(value: Any) -> str:
+    if isinstance(value, (list, tuple, dict)):
+        return f"{len(value):,}"
+    return f"{value:,}" if isinstance(value, int) else "–"
+
+
+def _first(taggers: Taggers) -> Evaluation:
+    return next(iter(taggers.values()))[0]
+
+
+def _unit(one: Evaluation) -> str:
+    return "nats" if one.sculpting[0].log_base == "e" else "bits"
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _bare(value: float) -> Measured:
+    return Measured(value, value, value)
+
+
+def _tested(measured: Sequence[Measured], p_values: Sequence[float]) -> str:
+    return f"{across(measured)} ({_p(p_values)})" if measured else "–"
+
+
+def _p(values: Sequence[float]) -> str:
+    """One p-value, or the median with the range of several."""
+    if len(values) == 1:
+        return significant(values[0])
+    return f"{significant(float(np.median(values)))} [{significant(min(values))}, {significant(max(values))}]"
+
+
+def _verdict(points: Sequence[tuple[SignalEfficiency, Sculpting, float, str]]) -> Cell:
+    resolved = sum(point[2] <= 0.05 for point in points)
+    if len(points) == 1:
+        return Cell(points[0][3], "bad" if resolved else "good")
+    if not resolved:
+        return Cell(f"no sculpting resolved in {len(points)} seeds", "good")
+    return Cell(f"sculpts in {resolved} of {len(points)} seeds", "bad")
+
+
+def _overall(seeds: Sequence[Evaluation]) -> Cell:
+    where = {
+        point.rejection
+        for one in seeds
+        for point, p_value in zip(one.sculpting, one.p_holm, strict=True)
+        if p_value <= 0.05
+    }
+    if not where:
+        worst = significant(max(point.excess_upper for one in seeds for point in one.sculpting))
+        return Cell(f"no sculpting resolved (excess below {worst} {_unit(seeds[0])} throughout)", "good")
+    text = f"sculpts at {', '.join(f'{100 * value:g}' for value in sorted(where))} %"
+    bad = sum(one.sculpts for one in seeds)
+    return Cell(text if len(seeds) == 1 else f"{text} ({bad} of {len(seeds)} seeds)", "bad")
