@@ -90,6 +90,8 @@ def test_every_job_can_be_made_again_alone(tmp_path: Path, load: Load) -> None:
     assert_equal(ak.concatenate(parts), events)
     for job, part in enumerate(parts, start=1):
         assert set(part.luminosityBlock.tolist()) == {luminosity_block(3, job)}
+    # Other events in each: no two candidates of a file are the same.
+    assert len(set(events.Bcand_mbc.tolist())) > 0.99 * len(events)
     with pytest.raises(InputError, match=f"no job {made.jobs + 1}; it has jobs 1 to {made.jobs}"):
         regenerate(made.out, made.jobs + 1)
     with pytest.raises(InputError, match="no job 0"):
