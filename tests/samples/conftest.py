@@ -9,8 +9,6 @@ import uproot
 
 from hepdecorr.samples.bsgamma import generate
 
-pytest.importorskip("pythia8mc", reason="Pythia 8 (extra `samples`) is not installed")
-
 
 def _load(path: Path) -> ak.Array:
     with uproot.open(path) as file:
@@ -24,14 +22,20 @@ def load() -> Callable[[Path], ak.Array]:
 
 
 @pytest.fixture(scope="session")
-def signal_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pythia() -> None:
+    """Skips where the extra `samples` is not installed."""
+    pytest.importorskip("pythia8mc", reason="Pythia 8 (extra `samples`) is not installed")
+
+
+@pytest.fixture(scope="session")
+def signal_file(pythia: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bsgamma") / "signal.root"
     generate("signal", out=out, events=8000, seed=31)
     return out
 
 
 @pytest.fixture(scope="session")
-def continuum_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def continuum_file(pythia: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bsgamma") / "continuum.root"
     generate("continuum", out=out, events=60_000, seed=31)
     return out

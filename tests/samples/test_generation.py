@@ -9,6 +9,8 @@ from scipy.stats import kstest
 from hepdecorr.samples.bsgamma import generation
 from hepdecorr.samples.bsgamma import kinematics as kin
 
+pytestmark = pytest.mark.usefixtures("pythia")
+
 
 def sin2_cdf(c: np.ndarray) -> np.ndarray:
     return (2 + 3 * c - c**3) / 4

@@ -22,6 +22,8 @@ from hepdecorr.samples import read_provenance
 from hepdecorr.samples.bsgamma import Options, Summary, generate, luminosity_block, production, regenerate
 from hepdecorr.samples.jobs import PYTHIA_SEEDS, ordered, seeds
 
+pytestmark = pytest.mark.usefixtures("pythia")
+
 Load = Callable[[Path], ak.Array]
 
 EVENT_TYPES = {

@@ -57,6 +57,7 @@ def test_a_shipped_file_has_the_layout_and_tells_how_it_was_made(
     assert (ak.to_numpy(floats.Bcand_pt).astype(np.float32).view(np.uint32) & 0x7F).any()
 
 
+@pytest.mark.usefixtures("pythia")
 @pytest.mark.parametrize(("name", "job"), [("bsgamma_signal.root", 1), ("bsgamma_continuum.root", -1)])
 def test_a_job_of_a_shipped_file_can_be_made_again(
     name: str, job: int, load: Callable[[Path], ak.Array]
@@ -93,6 +94,7 @@ def test_unknown_names_get_the_nearest() -> None:
         samples.jets  # noqa: B018
 
 
+@pytest.mark.usefixtures("pythia")
 @pytest.mark.parametrize("name", sorted(GENERATORS))
 def test_every_registered_sample_can_generate(name: str, tmp_path: Path) -> None:
     sample = find_sample(name)
