@@ -103,7 +103,8 @@ def check(graph: bytes, method: Method, *, name: str, sample: Tensor) -> None:
         if not worst <= TOLERANCE or not np.allclose(got_score, score, rtol=0, atol=TOLERANCE):
             raise InputError(
                 f"tagger {name}: ONNX and torch differ by {worst:.1e} in the logit, more than "
-                f"{TOLERANCE:g}; nothing was written. Bound the inputs (network: inputs: clip) or look for operations without "
+                f"{TOLERANCE:g}; nothing was written. Bound the inputs (network: inputs: clip) "
+                "or look for operations without "
                 "an ONNX counterpart"
             )
 

@@ -258,7 +258,7 @@ class Seat:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in gradients])
-        flat = cast(Tensor, self._fabric.all_reduce(flat, reduce_op="mean"))
+        flat = cast("Tensor", self._fabric.all_reduce(flat, reduce_op="mean"))
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 

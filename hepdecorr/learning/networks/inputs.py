@@ -32,6 +32,7 @@ class Inputs(nn.Module):
     log_sign: Tensor
     log_offset: Tensor
     logged: Tensor
+    marked: Tensor
     negative: Tensor
     edges: Tensor
     rises: Tensor
@@ -61,14 +62,15 @@ class Inputs(nn.Module):
 
     def _log(self, features: list[str], log: Mapping[str, Any]) -> None:
         logged, sign, offset = (torch.zeros(len(features)) for _ in range(3))
-        negative = torch.full((len(features),), torch.nan)
+        marked, negative = torch.zeros(len(features)), torch.zeros(len(features))
         for name, rule in log.items():
             if name not in features:
                 raise InputError(f"inputs: log of {name!r}, which is no feature{suggest(name, features)}")
             given = dict(rule) if isinstance(rule, Mapping) else {"shift": rule}
             k = features.index(name)
             try:
-                negative[k] = float(given.pop("negative", torch.nan))
+                if "negative" in given:
+                    marked[k], negative[k] = 1.0, float(given.pop("negative"))
                 (kind, bound), logged[k] = given.popitem(), 1.0
                 sign[k], offset[k] = {"shift": 1.0, "below": -1.0}[kind], float(bound)
             except (KeyError, TypeError, ValueError):
@@ -79,6 +81,7 @@ class Inputs(nn.Module):
                     f"{{shift: s, negative: value}}, not {rule}"
                 )
         self.any_log = bool(log)
+        self.register_buffer("marked", marked.bool())
         self.register_buffer("negative", negative)
         self.register_buffer("logged", logged.bool())
         self.register_buffer("log_sign", sign)
@@ -88,7 +91,7 @@ class Inputs(nn.Module):
         if not self.any_log:
             return x
         logarithm = (x * self.log_sign + self.log_offset).clamp_min(SMALLEST).log()
-        marked = (x < 0) & self.negative.isfinite()
+        marked = (x < 0) & self.marked
         taken: Tensor = torch.where(marked, self.negative, torch.where(self.logged, logarithm, x))
         return taken
 

@@ -1,0 +1,146 @@
+"""Made events of known dependence, and the exported taggers that several tests share."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hepdecorr import table as tables
+from hepdecorr.card import Card, Feature, Input
+from hepdecorr.learning import Batch, Data, Events, Play
+from hepdecorr.learning.methods import Excised, Method, Tagger
+
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+FEATURES = ["leaky", "clean", "noise"]
+
+
+def made_columns(rows: int, *, seed: int) -> dict[str, np.ndarray]:
+    """`leaky` carries the label and the nuisance, `clean` the label only."""
+    draw = np.random.default_rng(seed)
+    label = (draw.random(rows) < 0.4).astype(np.int8)
+    mass = draw.normal(size=rows)
+    return {
+        "leaky": 1.2 * label + 1.2 * mass + 0.6 * draw.normal(size=rows),
+        "clean": 0.9 * label + draw.normal(size=rows),
+        "noise": draw.normal(size=rows),
+        "mass": mass,
+        "label": label,
+    }
+
+
+def made_events(rows: int, *, seed: int) -> Events:
+    made = made_columns(rows, seed=seed)
+    x = torch.tensor(np.stack([made[f] for f in FEATURES], 1), dtype=torch.float32)
+    label, mass = torch.tensor(made["label"]), torch.tensor(made["mass"][:, None])
+    return Events(x, label, mass, features=FEATURES, nuisances=["mass"])
+
+
+@pytest.fixture(scope="session")
+def toy() -> Data:
+    return Data(made_events(6000, seed=1), made_events(4000, seed=2))
+
+
+@pytest.fixture(scope="session")
+def small() -> Data:
+    return Data(made_events(900, seed=3), made_events(600, seed=4))
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return made_events(1500, seed=5).all
+
+
+@pytest.fixture
+def make_table(tmp_path: Path) -> Callable[..., tables.Table]:
+    def make(rows: int = 2400, *, shards: int = 6, **change: np.ndarray) -> tables.Table:
+        made = made_columns(rows, seed=7) | {"weight": np.full(rows, 0.5), "event": np.arange(rows)} | change
+        made["fold"] = tables.fold(np.ones(rows), np.ones(rows), made["event"])
+        for name in (*FEATURES, "mass", "weight"):
+            made[name] = made[name].astype(np.float32)
+        roles = dict.fromkeys(FEATURES, "feature") | {
+            "mass": "nuisance",
+            "label": "label",
+            "weight": "weight",
+        }
+        columns = [tables.Column(n, roles.get(n, "id")) for n in made]
+        written = []
+        for label, dataset in enumerate(("background", "signal")):
+            own = np.flatnonzero(made["label"] == label)
+            for k, part in enumerate(np.array_split(own, shards)):
+                written.append(
+                    tables.write_shard(
+                        tmp_path / "table",
+                        f"{dataset}_{k}.parquet",
+                        arrays={n: a[part] for n, a in made.items()},
+                        columns=columns,
+                        dataset=dataset,
+                        source="made.root",
+                        start=k,
+                        stop=k + 1,
+                    )
+                )
+        datasets = {"background": {"label": 0, "use": "all"}, "signal": {"label": 1, "use": "all"}}
+        return tables.write_manifest(
+            tmp_path / "table", written, columns=columns, datasets=datasets, provenance={}
+        )
+
+    return make
+
+
+def made_card(name: str = "made") -> Card:
+    return Card(
+        name=name,
+        method={},
+        seed=1,
+        inputs=(Input(features=tuple(Feature(name=n) for n in FEATURES)),),
+        nuisances=(),
+        table_fingerprint="",
+        config_hash="",
+        versions={},
+        created="",
+    )
+
+
+def made_method(name: str) -> Method:
+    """Small methods with everything that has a state: critics, averages, dropout, ramps, patience."""
+    short = {"epochs": 3, "batch": 300, "average": 0.9, "patience": 5}
+    net = {"type": "MLP", "hidden": [8], "dropout": 0.1}
+    common = {"features": FEATURES, "nuisances": ["mass"], "network": net, "training": short}
+    if name == "tagger":
+        chased = {"type": "GMM", "nuisance": "mass", "steps": 2, "batch": 200, "hidden": [8]}
+        return Tagger(terms=[{"type": "DisCo", "nuisance": "mass"}, chased], **common)
+    critic = {"type": "Conditional", "hidden": [8], "steps": 2, "batch": 200}
+    terms = [{"type": "KL"}, {"type": "SupervisedAlignment"}]
+    terms += [{"type": "TotalCorrelation", "beta": 5, "estimator": critic}]
+    represent = {"latents": 3, "hidden": [8], "terms": terms, "training": {**short, "keep": "best"}}
+    return Excised(representation=represent, found=0.0, **common)
+
+
+def cut_training(folder: Path, name: str, *, kill_at: int = 0) -> tuple[dict, list, torch.Tensor]:
+    """Train with checkpoints in `folder`; die by SIGKILL once `kill_at` epochs are over."""
+    epochs = 0
+
+    def progress(*told: object) -> None:
+        nonlocal epochs
+        epochs += 1
+        if epochs == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.manual_seed(5)
+    method = made_method(name)
+    play = Play(seed=3, folder=folder, progress=progress)
+    method.learn(Data(made_events(900, seed=3), made_events(600, seed=4)), play)
+    return dict(method.state_dict()), play.history, torch.rand(3)
+
+
+@pytest.fixture(name="cut_training")
+def _cut_training():
+    return cut_training

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import math
+
+import dcor
+import numpy as np
+import pytest
+import torch
+from torch import distributions as D
+
+from hepdecorr import catalogue
+from hepdecorr.errors import InputError
+from hepdecorr.learning import Batch, Events, terms
+from hepdecorr.learning.terms import Adversary, Term
+from hepdecorr.learning.terms.disco import distance_correlation
+from hepdecorr.learning.terms.entropy import UNIT_GAUSSIAN, differential_entropy, mutual_information
+from hepdecorr.learning.terms.gmm import mixture_loss
+from hepdecorr.learning.terms.nuisance import Nuisance
+from hepdecorr.learning.terms.term import soft_rank
+
+OPTIONS = [{}, {"tail": 0.0}, {"top": 0.5}, {"given": "all"}, {"sees": "score"}, {"sees": "rank"}]
+EACH = [(name, options) for name in terms.__all__ for options in OPTIONS]
+
+
+def build(name: str, b: Batch, **options: object) -> Term:
+    torch.manual_seed(0)
+    term = catalogue.build(
+        {"type": name, "nuisance": "mass", **options}, home="hepdecorr.learning.terms", nuisances=["mass"]
+    )
+    term.fit(b)
+    return term
+
+
+def trained(term: Term, logit: torch.Tensor, b: Batch, steps: int = 150) -> Term:
+    if isinstance(term, Adversary):
+        optimiser = torch.optim.Adam(term.parameters(), 5e-3)
+        for _ in range(steps):
+            optimiser.zero_grad()
+            term.chase(logit, b).backward()
+            optimiser.step()
+    return term.eval().requires_grad_(False)
+
+
+def drawn(rows: int = 2000, *, seed: int = 91) -> Batch:
+    g = torch.Generator().manual_seed(seed)
+    z = torch.randn(rows, 1, generator=g)
+    y = (torch.rand(rows, generator=g) < 0.3).float()
+    return Events(torch.zeros(rows, 1), y, z, nuisances=["mass"]).all
+
+
+@pytest.mark.parametrize(("name", "options"), EACH)
+def test_contract(name: str, options: dict[str, object]) -> None:
+    b = drawn()
+    noise = torch.randn(len(b.y), generator=torch.Generator().manual_seed(2))
+    bound = 0.5 * noise + b.z[:, 0]
+    term = trained(build(name, b, **options), bound, b, steps=60)
+    price = term.price(bound, b)
+    assert price.shape == ()
+    logit = bound.clone().requires_grad_()
+    term.price(logit, b).backward()
+    assert logit.grad is not None
+    assert logit.grad.isfinite().all()
+    assert logit.grad.abs().sum() > 0
+    if options.get("given") != "all":
+        assert logit.grad[b.y == 1].abs().sum() == 0  # background only
+    free = trained(build(name, b, **options), noise, b, steps=60)
+    assert float(price) > float(free.price(noise, b)) + 0.02
+    order = torch.randperm(len(b.y), generator=torch.Generator().manual_seed(3))
+    assert float(term.price(bound[order], b.take(order))) == pytest.approx(float(price), rel=1e-4, abs=1e-5)
+    assert float(term.price(bound, b._replace(w=7 * b.w))) == pytest.approx(float(price), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", terms.__all__)
+def test_weights_stand_for_repeated_events(name: str) -> None:
+    b = drawn(600)
+    repeats = torch.randint(1, 4, (600,), generator=torch.Generator().manual_seed(4))
+    logit = b.z[:, 0] + torch.randn(600, generator=torch.Generator().manual_seed(5))
+    term = trained(build(name, b, tail=0.0), logit, b, steps=50)
+    rows = torch.arange(600).repeat_interleave(repeats)
+    weighted = term.price(logit, b._replace(w=repeats.float()))
+    repeated = term.price(logit[rows], b.take(rows)._replace(w=torch.ones(len(rows))))
+    assert float(weighted) == pytest.approx(float(repeated), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", terms.__all__)
+def test_nothing_to_look_at_costs_nothing(name: str) -> None:
+    b = drawn(100)
+    term = build(name, b)
+    only_signal = b.take(b.y == 1)
+    logit = torch.randn(len(only_signal.y), requires_grad=True)
+    price = term.price(logit, only_signal)
+    price.backward()
+    assert float(price.detach()) == 0
+    assert logit.grad is not None
+
+
+@pytest.mark.parametrize("name", terms.__all__)
+def test_a_constant_score_gives_no_nan(name: str) -> None:
+    b = drawn(300)
+    logit = torch.zeros(300, requires_grad=True)
+    price = build(name, b).price(logit, b)
+    price.backward()
+    assert price.isfinite()
+    assert logit.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("slope", [0.0, 0.4, 2.0])
+def test_distance_correlation_is_that_of_dcor(seed: int, slope: float) -> None:
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=400)
+    s = slope * z**2 + draw.normal(size=400)
+    ours = distance_correlation(torch.tensor(s), torch.tensor(z), torch.ones(400, dtype=torch.float64))
+    assert float(ours) == pytest.approx(dcor.distance_correlation_sqr(s, z), abs=1e-7)
+    single = distance_correlation(*(torch.tensor(t, dtype=torch.float32) for t in (s, z)), torch.ones(400))
+    assert float(single) == pytest.approx(float(ours), rel=1e-3, abs=1e-5)
+    ones = torch.ones(400, dtype=torch.float64)
+    unbiased = distance_correlation(torch.tensor(s), torch.tensor(z), ones, unbiased=True)
+    assert float(unbiased) == pytest.approx(dcor.u_distance_correlation_sqr(s, z), abs=0.004)
+
+
+def test_distance_correlation_gradient() -> None:
+    g = torch.Generator().manual_seed(1)
+    s, z, w = (torch.rand(12, dtype=torch.float64, generator=g) + 0.1 for _ in range(3))
+    assert torch.autograd.gradcheck(lambda t: distance_correlation(t, z, w), s.requires_grad_(), atol=1e-6)
+
+
+def test_mixture_is_that_of_torch() -> None:
+    torch.manual_seed(1)
+    answer, z = torch.randn(50, 12), torch.randn(50)
+    weight, mean, width = answer.chunk(3, -1)
+    mixture = D.MixtureSameFamily(
+        D.Categorical(logits=weight), D.Normal(mean, torch.nn.functional.softplus(width) + 1e-3)
+    )
+    assert torch.allclose(mixture_loss(answer, z), -mixture.log_prob(z), atol=1e-5)
+
+
+def test_an_adversary_reaches_its_floor_and_the_known_information() -> None:
+    b = drawn(8000)
+    floor = 0.5 * math.log(2 * math.pi * math.e)
+    assert floor == pytest.approx(1.4189, abs=1e-4)
+    noise = torch.randn(8000, generator=torch.Generator().manual_seed(2))
+    blind = trained(build("GMM", b, tail=0.0), noise, b)
+    assert float(blind.chase(noise, b)) == pytest.approx(floor, abs=0.02)
+    look = blind.look(noise, b, even=True)
+    assert blind.floor(look) == pytest.approx(floor)
+    # correlation 0.8: I = -ln(1 - 0.64) / 2
+    seeing = trained(build("GMM", b, tail=0.0), 0.8 * b.z[:, 0] + 0.6 * noise, b)
+    found = floor - float(seeing.chase(0.8 * b.z[:, 0] + 0.6 * noise, b))
+    assert found == pytest.approx(-0.5 * math.log(0.36), abs=0.04)
+
+
+def test_label_given_protects_each_class_by_itself() -> None:
+    b = drawn(4000)
+    z = b.z + 3 * b.y[:, None]  # the nuisance differs between classes, the score knows only the class
+    b = b._replace(z=z)
+    logit = 2 * b.y - 1 + 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
+    for given, leaks in (("label", False), ("all", True)):
+        term = trained(build("GMM", b, given=given, tail=0.0, transform="standard"), logit, b, steps=150)
+        found = term.floor(term.look(logit, b, even=True)) - float(term.chase(logit, b))
+        assert (found > 0.2) == leaks, (given, found)
+
+
+def test_tail_weight_asks_more_of_the_tail() -> None:
+    b = drawn(4000)
+    logit = torch.randn(4000, generator=torch.Generator().manual_seed(1))
+    background = b.y == 0
+    tail = background & (logit > logit[background].quantile(0.97))
+    z = torch.where(tail[:, None], b.z.abs() + 2, b.z)
+    b = b._replace(z=z)
+    even, tailed = (build("DisCo", b, tail=eta).price(logit, b) for eta in (0.0, 0.01))
+    assert float(tailed) > 3 * float(even)
+
+
+def test_top_looks_at_the_highest_scores_only() -> None:
+    b = drawn(1000)
+    logit = torch.linspace(-1, 1, 1000)
+    look = build("DisCo", b, top=0.25).look(logit, b)
+    background = logit[b.y == 0]
+    assert look.seen.min() >= background.quantile(0.74)
+    assert len(look.y) == pytest.approx(len(background) / 4, abs=2)
+
+
+def test_nuisance_transforms() -> None:
+    z = torch.randn(50_000, generator=torch.Generator().manual_seed(1)).exp()
+    w = torch.ones(50_000)
+    rank, probit, standard = (Nuisance(t) for t in ("rank", "probit", "standard"))
+    for scaling in (rank, probit, standard):
+        scaling.fit(z, w)
+    assert float(rank(z).mean()) == pytest.approx(0.5, abs=1e-3)
+    assert float(rank(z).std()) == pytest.approx(12**-0.5, abs=1e-3)
+    assert float(probit(z).std()) == pytest.approx(1, abs=0.01)
+    assert float(standard(z).mean()) == pytest.approx(0, abs=1e-3)
+    assert probit(torch.tensor([-1e9, 1e9])).isfinite().all()
+    few = torch.tensor([0.0, 1.0, 1.0, 1.0]).repeat(100)
+    rank.fit(few, torch.ones(400))
+    assert rank(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.125, 0.625], abs=0.01)
+
+
+def test_soft_rank_follows_small_moves() -> None:
+    t = torch.randn(2000, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    soft_rank(t).sum().backward()
+    density = torch.distributions.Normal(0, 1).log_prob(t.detach()).exp()
+    assert float((t.grad - density).abs().mean()) < 0.05
+
+
+def test_entropy_and_information_of_gaussians() -> None:
+    g = torch.Generator().manual_seed(1)
+    z, e = (torch.randn(40_000, generator=g) for _ in range(2))
+    w = torch.ones(40_000)
+    assert differential_entropy(z) == pytest.approx(UNIT_GAUSSIAN, abs=0.02)
+    assert differential_entropy(3 * z) == pytest.approx(UNIT_GAUSSIAN + math.log(3), abs=0.02)
+    assert mutual_information(e, z, w) == pytest.approx(0, abs=0.002)
+    assert mutual_information(0.8 * z + 0.6 * e, z, w) == pytest.approx(-0.5 * math.log(0.36), abs=0.04)
+
+
+def test_strength_grows() -> None:
+    term = build("DisCo", drawn(100), strength=8, start=0.25, ramp=0.5)
+    assert [term.growth.at(t) for t in (0, 0.2, 0.5, 0.75, 1)] == [0, 0, 4, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"nuisance": "mas"}, "no nuisance 'mas'; did you mean 'mass'"),
+        ({"sees": "odds"}, "no 'odds'"),
+        ({"top": 0}, r"top must lie in \(0, 1\]"),
+        ({"start": 0.8, "ramp": 0.4}, "together at most 1"),
+        ({"transform": "rnk"}, "did you mean 'rank'"),
+        ({"strenght": 3}, "did you mean 'strength'"),
+        ({"tail": -1}, "tail cannot be negative"),
+        ({"given": "label"}, "given background or all"),
+    ],
+)
+def test_faults_in_the_yaml_are_named(spec: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build("DisCo", drawn(50), **spec)
+
+
+def test_faults_in_an_adversarys_moves_are_named() -> None:
+    with pytest.raises(InputError, match="GMM moves: there is no 'learning_rate'"):
+        build("GMM", drawn(50), moves={"learning_rate": 1})
+    with pytest.raises(InputError, match="steps and batch"):
+        build("GMM", drawn(50), steps=0)
