@@ -6,21 +6,30 @@
     features.describe("r2").title
 
 `compute` takes the features of this room by name, groups of them (`GROUPS`; "bsgamma" is the set for
-B -> K* gamma) and patterns ("cleo_*"), branches as they are, and functions of the user, who may declare unit
-and title with `@feature(unit="GeV", title=r"$p_T$")`.  Everything is computed in float64 and in the e+e-
-centre-of-mass frame, and comes as float32.  Nothing is NaN: where a definition divides 0 by 0 the docstring
-says what stands there.
+B -> K* gamma, "bsgamma_shapes" the part of it that hardly knows M_bc) and patterns ("cleo_*"), branches as
+they are, and functions of the user, who may declare unit and title with `@feature(unit="GeV",
+title=r"$p_T$")`.  Everything is computed in float64 and in the e+e- centre-of-mass frame, and comes as
+float32.  Nothing is NaN: where a definition divides 0 by 0 the docstring says what stands there.
 
 To add a feature to the room: write the function in the module it belongs to; it is found by its decorator.
 """
 
 from __future__ import annotations
 
-from hepdecorr.columnar.features.computing import BSGAMMA, FEATURES, GROUPS, compute, describe, expand
+from hepdecorr.columnar.features.computing import (
+    BSGAMMA,
+    BSGAMMA_SHAPES,
+    FEATURES,
+    GROUPS,
+    compute,
+    describe,
+    expand,
+)
 from hepdecorr.columnar.features.sharing import Description, Feature, feature, shared
 
 __all__ = [
     "BSGAMMA",
+    "BSGAMMA_SHAPES",
     "FEATURES",
     "GROUPS",
     "Description",

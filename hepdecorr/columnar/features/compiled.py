@@ -21,6 +21,9 @@ _FASTMATH = {"reassoc", "contract", "nsz"}
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """The function as machine code: compiled at its first call, without the GIL, kept on disk.
 
+    What is kept knows its own file only: a compiled function of another file that it calls, and constants
+    from there, are those of the day it was compiled.  Change one of those and clear __pycache__.
+
     Where no folder can be written (a sandboxed worker) it is compiled once per process instead.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}

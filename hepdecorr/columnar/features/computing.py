@@ -51,15 +51,33 @@ FEATURES: Mapping[str, Feature] = {
     name: value for module in _ROOMS.values() for name, value in _features(module).items()
 }
 
-# M_bc in any form is what the tagger must not know; the others are checks or belong to the selection.
+# M_bc as such is what the tagger must not know; the others are checks or belong to the selection.
 _NOT_INPUTS = ("m_bc", "m_bc_corr", "m_bc_recomputed", "delta_e_recomputed", "n_candidates", "thrust_all")
 
 BSGAMMA: tuple[str, ...] = tuple(name for name in FEATURES if name not in _NOT_INPUTS)
-"""The inputs of a B -> K* gamma continuum suppression: all but M_bc, the checks and the event's thrust."""
+"""The inputs of a B -> K* gamma continuum suppression: all but M_bc, the checks and the event's thrust.
+
+p_star_b with the beam energy *is* M_bc, and the other kinematics rebuild it: a plain classifier on this set
+makes a peak of the continuum.  It is the set to decorrelate on.
+"""
+
+# What gives p*_B away: the candidate's kinematics, and the rest of the event that it recoils against.
+_TELLING = (
+    *("delta_e", "p_star_b", "e_star_gamma", "m_kpi", "p_star_kst", "cos_kst_gamma", "thrust_b"),
+    *("p_roe", "e_roe", "m_roe", "p_miss", "e_miss", "r1_roe", "r3_roe", "r1", "r3"),
+)
+
+BSGAMMA_SHAPES: tuple[str, ...] = tuple(name for name in BSGAMMA if name not in _TELLING)
+"""BSGAMMA without what gives M_bc away.
+
+Boosted trees that regress the rank of M_bc in continuum explain 4 % of its variance from this set, all of it
+from BSGAMMA, and 27 % from p_roe or r1_roe alone, which balance the candidate's momentum.
+"""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     **{group: tuple(_features(module)) for group, module in _ROOMS.items()},
     "bsgamma": BSGAMMA,
+    "bsgamma_shapes": BSGAMMA_SHAPES,
 }
 
 

@@ -1,6 +1,6 @@
 r"""Fox-Wolfram moments: H_l = sum_ij |p_i| |p_j| P_l(cos theta_ij), R_l = H_l / H_0.
 
-G. C. Fox and S. Wolfram, Phys. Rev. Lett. 41 (1978) 1581, eq. 2, with momenta in the place of energies as at
+G. C. Fox and S. Wolfram, Phys. Rev. Lett. 41 (1978) 1581, with momenta in the place of energies as at
 the B factories.  The sum runs over all ordered pairs, each particle with itself included, so that 0 <= R_l
 <= 1: two back-to-back particles of one momentum have R_1 = R_3 = 0 and R_2 = R_4 = 1.
 """

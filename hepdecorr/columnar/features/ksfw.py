@@ -1,7 +1,7 @@
 r"""Belle's improved Super-Fox-Wolfram (KSFW) moments.
 
 S. H. Lee et al. (Belle), Phys. Rev. Lett. 91 (2003) 261801, and The Physics of the B Factories, Eur. Phys. J.
-C 74 (2014) 3026, section 9.3; conventions and normalisation as in Belle's and Belle II's software with the
+C 74 (2014) 3026, chapter 9; conventions and normalisation as in Belle's and Belle II's software with the
 candidate's final-state particles.  In the CM frame, with i the K, pi and photon of the candidate, j and k the
 rest of the event, Q the charges, and the missing momentum p_m = -(sum of all momenta):
 
@@ -75,7 +75,7 @@ def ksfw_et(events: Any) -> Floats:
     return out
 
 
-@feature(unit="GeV$^2$", title=r"$M^2_\mathrm{miss}$")
+@feature(unit="GeV^2", title=r"$M^2_\mathrm{miss}$")
 def ksfw_mm2(events: Any) -> Floats:
     """Missing mass squared E_m^2 - p_m^2, with E_m = sqrt s - sum of energies.
 

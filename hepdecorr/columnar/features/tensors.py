@@ -1,6 +1,6 @@
 r"""Sphericity and aplanarity, from the eigenvalues l1 >= l2 >= l3 of sum_i p_i p_i^T / sum_i p_i^2.
 
-J. D. Bjorken and S. J. Brodsky, Phys. Rev. D 1 (1970) 1416, eq. 1.2: S = 3/2 (l2 + l3), from 0 (two jets) to
+J. D. Bjorken and S. J. Brodsky, Phys. Rev. D 1 (1970) 1416: S = 3/2 (l2 + l3), from 0 (two jets) to
 1 (isotropic); A = 3/2 l3, from 0 (flat) to 1/2.
 """
 

@@ -1,4 +1,4 @@
-r"""Thrust: T = max_n sum_i |p_i . n| / sum_i |p_i| (E. Farhi, Phys. Rev. Lett. 39 (1977) 1587, eq. 2).
+r"""Thrust: T = max_n sum_i |p_i . n| / sum_i |p_i| (E. Farhi, Phys. Rev. Lett. 39 (1977) 1587).
 
 The maximum is exact, not iterated to: the best axis is the sum of the momenta with the signs that some
 plane through the origin gives them, and that plane can be turned until it holds two of the momenta, so it is
@@ -53,7 +53,7 @@ def cos_tbto(events: Any) -> Floats:
     """|cos| of the angle between the thrust axes of candidate and rest of event; 0 if the rest is empty.
 
     Flat for B decays, peaked at 1 for jets (The Physics of the B Factories, Eur. Phys. J. C 74 (2014) 3026,
-    section 9.3).
+    chapter 9).
     """
     return _cosine((candidate_thrust(events).axis * rest_thrust(events).axis).sum(axis=1))
 

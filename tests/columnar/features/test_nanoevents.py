@@ -64,6 +64,11 @@ def test_slices_and_masks_of_virtual_events(stored):
             np.testing.assert_array_equal(values, expected[name][chosen], err_msg=name)
 
 
+def test_a_slice_without_events(stored):
+    found = features.compute("bsgamma", nano(stored[0])[:0])
+    assert {values.shape for values in found.values()} == {(0,)}
+
+
 def test_flat_schema(stored):
     path, events = stored
     found = features.compute("bsgamma", nano(path, schema=schemas.BaseSchema))

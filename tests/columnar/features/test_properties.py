@@ -15,7 +15,7 @@ EVERY = list(features.FEATURES)
 # A degenerate event has several best axes, and rounding picks one.
 AXIS = {"cos_tbto", "cos_tbz", "cos_toz", *features.GROUPS["cleo_cones"]}
 AXIAL = [name for name in EVERY if name not in AXIS]
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 lengths = st.tuples(st.integers(2, 9), st.integers(1, 9))
 component = st.one_of(st.just(0.0), st.sampled_from([-1.0, 1.0, 0.5]), st.floats(-3, 3, width=32))
