@@ -59,7 +59,7 @@ class Sculpting(ProcessorABC):
         columns = room.compute(wanted, chosen, base=self.base)
 
         arrays: Arrays = {name: columns[feature] for name, feature in sources.items()}
-        histogram = {name: histograms.sculpting(name, spec) for name, spec in self.nuisances.items()}
+        histogram = {name: self.empty(name, events.metadata["dataset"]) for name in self.nuisances}
         for name, tagger in self.taggers.items():
             tagger.check_conventions(events)
             arrays[name] = tagger.logits(tagger.stack(columns))
@@ -86,4 +86,15 @@ class Sculpting(ProcessorABC):
         return self.folder is None or rows.still_there(result["chunks"], self.folder)
 
     def postprocess(self, accumulator: Any) -> None:
-        """Nothing to do: histograms.save keeps the histograms, rows.finish_table the manifest."""
+        """Order the histograms.  histograms.save keeps them, rows.finish_table writes the manifest."""
+        accumulator["histograms"] = {
+            n: histograms.by_dataset(h) for n, h in accumulator["histograms"].items()
+        }
+
+    def empty(self, nuisance: str, dataset: str) -> Any:
+        """The histogram of a nuisance, for one dataset, all taggers and their working points."""
+        points = {p.rejection for t in self.taggers.values() for p in t.card.working_points}
+        spec = self.nuisances[nuisance]
+        return histograms.sculpting(
+            nuisance, spec, datasets=[dataset], taggers=list(self.taggers), rejections=sorted(points)
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -46,11 +48,8 @@ class Failure:
         return None if self.stop is None else self.stop - self.start
 
 
-class Halt(BaseException):
-    """Stops the run, and carries the failure to the driver.
-
-    Not an Exception: coffea would wrap that, print it and, in a worker, cut its cause off.
-    """
+class Halt(Exception):  # noqa: N818 (it is no error itself)
+    """Stops the run, and carries the failure to the driver: an exception's cause does not survive the way."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
@@ -168,7 +167,9 @@ class Futures(FuturesExecutor):
     skip: bool = False
 
     def __call__(self, items: Any, function: Any, accumulator: Any) -> Any:
-        return super().__call__(items, Attempt(function, self.skip), accumulator)
+        # coffea also prints the traceback of what it raises.
+        with contextlib.redirect_stderr(io.StringIO()):
+            return super().__call__(items, Attempt(function, self.skip), accumulator)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from hepdecorr.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+_CHUNK = ("dataset", "filename", "treename", "entrystart", "entrystop", "fileuuid")
 _RESULT = "result.json"
 _DICT, _SET, _TUPLE, _HIST = "<dict>", "<set>", "<tuple>", "<hist>"
 
@@ -31,19 +32,22 @@ class Checkpoints(CheckpointerABC):
 
     coffea's checkpoints are keyed on the file and the entry range alone, so that after a change of a cut
     or a model they give the old result.  These are keyed on the caller's fingerprint, the dataset's
-    metadata, the file's name and UUID, and the range.  A result that a processor no longer stands for
-    (its method `holds(result)` says False, as when a shard was deleted) counts as absent.
+    metadata (`about`, by dataset), the file's name and UUID, and the range.  A result that a processor no
+    longer stands for (its method `holds(result)` says False, as when a shard was deleted) counts as absent.
     """
 
-    def __init__(self, folder: Path, *, fingerprint: str) -> None:
+    def __init__(self, folder: Path, *, fingerprint: str, about: Mapping[str, Any] | None = None) -> None:
         if not fingerprint:
             raise ValueError("checkpoints need the fingerprint of what is run, or they return old results")
         self.folder = folder.resolve()
         self.fingerprint = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+        self.about = dict(about or {})
 
     def path(self, metadata: Mapping[str, Any]) -> Path:
         """Where the result of the chunk with these `events.metadata` stands."""
-        key = hashlib.sha256(json.dumps(metadata, sort_keys=True, default=str).encode()).hexdigest()[:24]
+        # Only these: between load and save schemas add to the metadata.
+        chunk = {k: metadata[k] for k in _CHUNK} | {"about": self.about.get(metadata["dataset"])}
+        key = hashlib.sha256(json.dumps(chunk, sort_keys=True, default=str).encode()).hexdigest()[:24]
         dataset = re.sub(r"[^\w.-]", "_", str(metadata["dataset"]))
         return self.folder / self.fingerprint / dataset / f"{key}.zip"
 

@@ -47,16 +47,35 @@ def axis(name: str, spec: Mapping[str, Any]) -> hist.axis.AxesMixin:
         raise InputError(f"axis {name!r}: {err}") from None
 
 
-def sculpting(name: str, spec: Mapping[str, Any]) -> hist.Hist[Any]:
+def sculpting(
+    name: str,
+    spec: Mapping[str, Any],
+    *,
+    datasets: Sequence[str],
+    taggers: Sequence[str],
+    rejections: Sequence[float],
+) -> hist.Hist[Any]:
     """An empty histogram of quantity `name` by dataset, tagger and category, weighted.
 
-    The categories are 'before', and 'pass R' and 'fail R' for each background rejection R.
+    The categories are 'before', and 'pass R' and 'fail R' for each background rejection R.  All are there
+    from the start: filling with no event adds none, and chunks must agree on their order.
     """
-    names = ("dataset", "tagger", "category")
-    axes: list[Any] = [hist.axis.StrCategory([], growth=True, name=n, label=n) for n in names]
+    categories = [BEFORE, *(c for r in sorted(rejections) for c in (passed(r), failed(r)))]
+    names = {"dataset": datasets, "tagger": taggers, "category": categories}
+    axes: list[Any] = [hist.axis.StrCategory(list(v), growth=True, name=n, label=n) for n, v in names.items()]
     axes.append(axis(name, spec))
     empty: hist.Hist[Any] = hist.Hist(*axes, storage=hist.storage.Weight())
     return empty
+
+
+def by_dataset(histogram: hist.Hist[Any]) -> hist.Hist[Any]:
+    """The same histogram with its datasets in alphabetical order, whichever chunk was done first."""
+    first, *others = histogram.axes
+    order = sorted(first)
+    axes: list[Any] = [hist.axis.StrCategory(order, growth=True, name=first.name, label=first.label), *others]
+    made: hist.Hist[Any] = hist.Hist(*axes, storage=hist.storage.Weight())
+    made.view(flow=True)[...] = histogram.view(flow=True)[[list(first).index(d) for d in order]]
+    return made
 
 
 def fill_sculpting(
@@ -81,7 +100,6 @@ def fill_sculpting(
         categories |= {passed(rejection): above, failed(rejection): ~above}
     quantity = histogram.axes[-1].name
     for category, mask in categories.items():
-        # Filled even when empty, so that every chunk has the same categories in the same order.
         filling: dict[str, Any] = {"dataset": dataset, "tagger": tagger, "category": category}
         filling |= {quantity: values[mask], "weight": weight[mask]}
         histogram.fill(**filling)

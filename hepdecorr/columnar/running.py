@@ -116,7 +116,9 @@ def run(
     worker's traceback.
     """
     metas = _files(fileset, treename)
-    kept = Checkpoints(checkpoints, fingerprint=fingerprint) if checkpoints is not None else None
+    kept = None
+    if checkpoints is not None:
+        kept = Checkpoints(checkpoints, fingerprint=fingerprint, about={m.dataset: m.metadata for m in metas})
     try:
         with _quiet(progress), _executor(executor, workers, scheduler, progress) as engine:
             found, failures = _survey(metas, engine)
@@ -200,7 +202,9 @@ def _account(
 
 
 def _complaint(failures: Sequence[Failure]) -> str:
-    named = {(f.dataset, f.file): f for f in reversed(failures)}
+    named: dict[tuple[str, str], Failure] = {}
+    for f in failures:
+        named.setdefault((f.dataset, f.file), f)
     lines = [f"{file} (dataset {dataset!r}): {f.reason}" for (dataset, file), f in named.items()]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more files"]
@@ -275,6 +279,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         with client:
             yield client
         return
-    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    # Even with None the dashboard is served: on port 8787 of every interface, with a warning if it is taken.
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(**options, silence_logs=logging.ERROR) as cluster, Client(cluster) as client:
         yield client
