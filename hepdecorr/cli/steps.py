@@ -152,9 +152,7 @@ class Analysis:
             self._say("report", f"finished already: {folder / 'report.html'}")
             return
         stamp.remove()
-        proof.write(
-            self.config, folder=folder, taggers=self._titles(), models=self._models(), console=self.console
-        )
+        proof.write(self.config, folder=folder, models=self._models(), console=self.console)
         stamp.write()
         self._say("report", f"{folder / 'report.html'}, with figures and metrics.json beside it")
 
@@ -284,9 +282,6 @@ class Analysis:
                     )
                 models[f"{name}-{seed}"] = folder
         return models
-
-    def _titles(self) -> dict[str, str]:
-        return {name: str(spec.get("title") or name) for name, spec in self.taggers.items()}
 
     def _provenance(self, key: str) -> dict[str, Any]:
         config = {"file": self.config.path.name, "text": self.config.text}

@@ -1,0 +1,153 @@
+"""From scores and histograms to the report: measures each tagger, several at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import hist
+import numpy as np
+import threadpoolctl
+from rich.console import Console
+
+from hepdecorr.card import Card
+from hepdecorr.cli import show
+from hepdecorr.cli.stamps import Stamp, versions
+from hepdecorr.cli.training import histories
+from hepdecorr.config import Config
+from hepdecorr.errors import InputError
+from hepdecorr.table import Table
+from hepdecorr.validation.measures import Evaluation, evaluate
+from hepdecorr.validation.plots.scores import Scores
+from hepdecorr.validation.report import ReportInput, report
+
+
+def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: Console) -> Path:
+    """Measure the taggers (TAGGER-SEED -> model folder) on the evaluated events and write the report."""
+    from hepdecorr.columnar import histograms
+    from hepdecorr.columnar.tagger import OnnxTagger
+
+    evaluated = config.output_folder / "evaluation"
+    scores = Table.open(evaluated / "scores")
+    if missing := [name for name in models if name not in scores.names("score")]:
+        raise InputError(
+            f"{evaluated}: {missing[0]} is not in it; run 'hepdecorr evaluate {config.path.name}'"
+        )
+    cards = {name: OnnxTagger(path, base=config.base).card for name, path in models.items()}
+    events = scores.read([*models, *config.nuisances, "label", "weight"])
+    measured = _measure(config, events, cards, console=console)
+    first = {name.rpartition("-")[0]: name for name in reversed(models)}
+    stages = histories(config, {name.rpartition("-")[0] for name in models})
+    content = ReportInput(
+        name=config.title or config.name,
+        taggers=measured,
+        config_text=config.text + "".join(f"\n# --set {o}" for o in config.overrides),
+        histograms={
+            nuisance: renamed(filled, first)
+            for nuisance, filled in histograms.load(evaluated / "histograms.zip").items()
+        },
+        labels={name: int(meta["label"]) for name, meta in scores.datasets.items()},
+        titles={c.name: c.title for c in scores.columns if c.role == "nuisance" and c.title},
+        scores={
+            nuisance: {
+                tagger: Scores(events[name], events["label"], events[nuisance], _weight(events))
+                for tagger, name in first.items()
+            }
+            for nuisance in config.nuisances
+        },
+        histories={tagger: curves(stages[name]) for tagger, name in first.items()},
+        completeness=_completeness(config),
+        cards={name: json.loads(card.to_json()) for name, card in cards.items()},
+        versions=versions(),
+        provenance={"config": config.path.name, "evaluation": scores.provenance["fingerprint"]},
+        sample=", ".join(str(meta.get("title") or name) for name, meta in scores.datasets.items()),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    with console.status("drawing the report"):
+        return report(folder, content)
+
+
+def _measure(
+    config: Config, events: Mapping[str, Any], cards: Mapping[str, Card], *, console: Console
+) -> dict[str, list[Evaluation]]:
+    """By tagger, for each of its seeds and each nuisance."""
+    asked = [(name, nuisance) for name in cards for nuisance in config.nuisances]
+    found: dict[tuple[str, str], Evaluation] = {}
+    context = multiprocessing.get_context("spawn")
+    workers = min(config.training.jobs, len(asked))
+    with (
+        show.progress(console) as bars,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool,
+    ):
+        task = bars.add_task("measure", total=len(asked), note="")
+        futures = {}
+        for name, nuisance in asked:
+            spec = config.nuisances[nuisance]
+            settings: dict[str, Any] = {
+                "range": (spec.low, spec.high),
+                "bins": spec.bins,
+                "rejections": tuple(config.working_points),
+                "thresholds": {p.rejection: p.threshold for p in cards[name].working_points},
+                "name": nuisance,
+                "unit": next(n.unit for n in cards[name].nuisances if n.name == nuisance),
+            }
+            arrays = (events[name], events["label"], events[nuisance].astype(np.float64), _weight(events))
+            futures[pool.submit(evaluate, *arrays, **settings)] = (name, nuisance)
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            bars.advance(task)
+    measured: dict[str, list[Evaluation]] = {}
+    for name, nuisance in asked:
+        measured.setdefault(name.rpartition("-")[0], []).append(found[name, nuisance])
+    return measured
+
+
+def _alone() -> None:
+    # Worker processes with several threads each only wait for one another.
+    threadpoolctl.threadpool_limits(limits=1)
+
+
+def _weight(events: Mapping[str, Any]) -> Any:
+    # Equal weights are none: counts have exact permutations and intervals, sums of weights have not.
+    weight = events["weight"]
+    return None if len(weight) == 0 or (weight == weight[0]).all() else weight
+
+
+def renamed(filled: hist.Hist[Any], chosen: Mapping[str, str]) -> hist.Hist[Any]:
+    """The histogram with only the taggers `chosen`, {new name: old name}."""
+    axes = [
+        hist.axis.StrCategory(list(chosen), growth=True, name="tagger") if axis.name == "tagger" else axis
+        for axis in filled.axes
+    ]
+    result: hist.Hist[Any] = hist.Hist(*axes, storage=hist.storage.Weight())
+    names = [axis.name for axis in filled.axes]
+    where = names.index("tagger")
+    order = [list(filled.axes[where]).index(old) for old in chosen.values()]
+    result.view(flow=True)[...] = np.take(filled.view(flow=True), order, axis=where)
+    return result
+
+
+def curves(stages: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Curves of all stages, by 'panel/curve'; what was not a number that epoch is a gap."""
+    found = {}
+    for stage in stages:
+        prefix = f"{stage['stage']}: " if len(stages) > 1 else ""
+        for name, values in stage["curves"].items():
+            player, _, term = name.partition("/")
+            found[f"{prefix}{player}/{term}"] = [math.nan if v is None else v for v in values]
+    return found
+
+
+def _completeness(config: Config) -> dict[str, Any]:
+    found = {}
+    for step, name in (("table", "training table"), ("evaluation", "evaluation")):
+        stamp = Stamp.read(config.output_folder / step / "stamp.json") or {}
+        if "completeness" in stamp:
+            found[name] = stamp["completeness"]
+    return found
