@@ -42,8 +42,10 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
     cards = {name: OnnxTagger(path, base=config.base).card for name, path in models.items()}
     events = scores.read([*models, *config.nuisances, "label", "weight"])
     measured = _measure(config, events, cards, console=console)
-    first = {name.rpartition("-")[0]: name for name in reversed(models)}
-    stages = histories(config, {name.rpartition("-")[0] for name in models})
+    first: dict[str, str] = {}  # of each tagger, the name with its first seed
+    for name in models:
+        first.setdefault(name.rpartition("-")[0], name)
+    stages = histories(config, first)
     content = ReportInput(
         name=config.title or config.name,
         taggers=measured,
@@ -66,7 +68,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         cards={name: json.loads(card.to_json()) for name, card in cards.items()},
         versions=versions(),
         provenance={"config": config.path.name, "evaluation": scores.provenance["fingerprint"]},
-        sample=", ".join(str(meta.get("title") or name) for name, meta in scores.datasets.items()),
+        sample=f"the test events of {', '.join(scores.datasets)}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     with console.status("drawing the report"):

@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 import queue
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,7 +221,7 @@ class _Board:
                 return
 
 
-def histories(config: Config, taggers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def histories(config: Config, taggers: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The curves of every tagger that was trained, by TAGGER-SEED: one entry a stage."""
     found = {}
     for name in taggers:
