@@ -45,7 +45,7 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
     """
 
     def __init__(
-        self, model: Path | str | bytes, *, base: Path | str | None = None, batch_size: int = 4096
+        self, model: Path | str | bytes, *, base: Path | str | None = None, batch_size: int = 2048
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size {batch_size}: at least one event at a time")
@@ -126,9 +126,8 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
     def _compare(self, found: Mapping[str, Any], of: str) -> None:
         for key, value in self.card.conventions.items():
             if key in found and str(found[key]) != value:
-                raise InputError(
-                    f"{self.source}: the tagger was trained with {key} {value!r}, {of} have {found[key]!r}"
-                )
+                wrong = f"trained with {key} {value!r}, {of} came with {found[key]!r}"
+                raise InputError(f"{self.source}: the tagger was {wrong}")
 
     # What coffea's wrappers ask for; the rest of the call (awkward in, awkward out) is theirs.
 
@@ -166,7 +165,8 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
     def _batch(self, x: Floats, outputs: Sequence[str]) -> list[Floats]:
         # Element-wise kernels (ELU, softplus) round the last few elements of an array, which do not fill a
         # vector register, differently.  With whole registers an event's score does not depend on its chunk.
-        padded = np.pad(x, ((0, -len(x) % _REGISTER), (0, 0)), mode="edge")
+        padding = -len(x) % _REGISTER
+        padded = np.pad(x, ((0, padding), (0, 0)), mode="edge") if padding else x
         found = self.session.run(list(outputs), {self.card.inputs[0].name: padded})
         return [o.reshape(-1)[: len(x)] for o in found]
 

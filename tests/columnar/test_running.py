@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import uproot
-from coffea.nanoevents import NanoAODSchema
 
 from hepdecorr.columnar.running import Outcome, run
 from hepdecorr.columnar.schemas import BsgammaSchema
@@ -369,14 +368,3 @@ def test_interrupting_a_run_does_not_wait_for_its_chunks(
 def test_checkpoints_want_a_fingerprint(files: Any, processors: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fingerprint"):
         launch(files, processors.Count(), checkpoints=tmp_path)
-
-
-# ---- coffea's own traps, to notice when they go away
-
-
-def test_nanoaod_schema_is_the_default(
-    tmp_path: Path, making: ModuleType, processors: ModuleType, recwarn: Any
-) -> None:
-    import inspect
-
-    assert inspect.signature(run).parameters["schema"].default is NanoAODSchema
