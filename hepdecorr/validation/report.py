@@ -67,6 +67,9 @@ class _Figures:
         while name in self.names:
             name += "_"
         self.names.add(name)
+        # The layout is the slow part, and the same for all three.
+        drawn.draw_without_rendering()
+        drawn.set_layout_engine("none")
         made = {kind: rendered(drawn, kind) for kind in ("pdf", "png", "svg")}
         for kind in ("pdf", "png"):
             write(self.folder / f"{name}.{kind}", made[kind])

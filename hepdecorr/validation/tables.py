@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def closures(taggers: Taggers) -> list[str]:
             name,
             str(one.seed),
             f"{100 * point.rejection:g} %",
-            f"{point.found.value:.3%} [{point.found.low:.3%}, {point.found.high:.3%}]",
+            _percent(point.found),
             f"{point.pull:+.1f}",
             f"{point.background_events:,}",
             f"{point.threshold:.6g}",
@@ -122,9 +123,9 @@ def half_signal(taggers: Taggers) -> list[str]:
                 name,
                 across([one.r50 for one in halves]),
                 across([one.inverse_jsd_nats for one in halves]),
-                across([_bare(one.inverse_floor_nats) for one in halves]),
+                _level([one.inverse_floor_nats for one in halves]),
                 across([one.inverse_jsd_bits for one in halves]),
-                across([_bare(one.inverse_floor_bits) for one in halves]),
+                _level([one.inverse_floor_bits for one in halves]),
             ]
         )
     return [paragraph(captions.HALF_SIGNAL), table(header, rows)]
@@ -188,8 +189,9 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _bare(value: float) -> Measured:
-    return Measured(value, value, value)
+def _level(values: Sequence[float]) -> str:
+    finite = [value for value in values if math.isfinite(value)]
+    return significant(_mean(finite), 3) if finite else "–"
 
 
 def _tested(measured: Sequence[Measured], p_values: Sequence[float]) -> str:
@@ -198,9 +200,16 @@ def _tested(measured: Sequence[Measured], p_values: Sequence[float]) -> str:
 
 def _p(values: Sequence[float]) -> str:
     """One p-value, or the median with the range of several."""
-    if len(values) == 1:
-        return significant(values[0])
-    return f"{significant(float(np.median(values)))} [{significant(min(values))}, {significant(max(values))}]"
+    middle, least, most = (
+        "< 1e-10" if value < 1e-10 else significant(float(value))
+        for value in (np.median(values), min(values), max(values))
+    )
+    return middle if len(values) == 1 else f"{middle} [{least}, {most}]"
+
+
+def _percent(found: Measured) -> str:
+    value, low, high = (100 * one for one in (found.value, found.low, found.high))
+    return f"{value:.3f} % [{low:.3f}, {high:.3f}]"
 
 
 def _verdict(points: Sequence[tuple[SignalEfficiency, Sculpting, float, str]]) -> Cell:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from hepdecorr.errors import InputError
@@ -18,7 +18,7 @@ from hepdecorr.validation.measures.dependence import DistanceCorrelation, dcor2
 from hepdecorr.validation.measures.divergence import factor
 from hepdecorr.validation.measures.efficiency import Profile, Tail, profile
 from hepdecorr.validation.measures.events import checked, classes, effective
-from hepdecorr.validation.measures.numbers import Array, Measured, Record
+from hepdecorr.validation.measures.numbers import Measured, Record
 from hepdecorr.validation.measures.ranking import (
     Closure,
     Roc,
@@ -30,6 +30,8 @@ from hepdecorr.validation.measures.ranking import (
     signal_efficiency,
 )
 from hepdecorr.validation.measures.sculpting import Sculpting, sculpting
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -141,8 +143,9 @@ def evaluate(
     )
     adjusted = holm([one.p_value for one in sculpted])
     half_cut = Tail(score[signal], w[signal]).threshold(0.5)
-    passing = np.any(w[background][b_score > half_cut] > 0)
-    half = measure(threshold=half_cut, seed=seed + 999) if passing else None
+    half = _or_none(
+        partial(measure, threshold=half_cut, seed=seed + 999), "sculpting at 50 % signal efficiency"
+    )
     return Evaluation(
         nuisance=name,
         unit=unit,
@@ -159,7 +162,7 @@ def evaluate(
         verdicts=tuple(verdict(one, p) for one, p in zip(sculpted, adjusted, strict=True)),
         half_signal=_half_signal(rejection_factor(score, y, weight=given, seed=seed), half),
         dcor2=dcor2(b_score, b_nuisance, weight=b_weight, permutations=dcor_permutations, seed=seed),
-        audit=_audited(b_score, b_nuisance, b_weight, seed=seed),
+        audit=_or_none(partial(audit, b_score, b_nuisance, weight=b_weight, seed=seed), "independence audit"),
         profiles=tuple(
             profile(
                 b_score,
@@ -189,9 +192,10 @@ def _half_signal(r50: Measured, half: Sculpting | None) -> HalfSignal:
     return HalfSignal(r50, half, jsd.inverse(), jsd.scaled(bits).inverse(), 1 / floor, 1 / (floor * bits))
 
 
-def _audited(score: Array, z: Array, weight: Array | None, *, seed: int) -> Audit | None:
+def _or_none(measure: Callable[[], T], title: str) -> T | None:
+    """A measure that too few events may leave without a value; the log says why."""
     try:
-        return audit(score, z, weight=weight, seed=seed)
+        return measure()
     except InputError as error:
-        logger.warning("No independence audit: %s", error)
+        logger.warning("No %s: %s", title, error)
         return None

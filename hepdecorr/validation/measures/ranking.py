@@ -132,13 +132,13 @@ def rejection_factor(
     cut = tail.threshold(efficiency)
     draws = _swing(tail, other, cut=cut, seed=seed)
     value = other.efficiency(cut)
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    # No standard deviation: that of 1 / (few events) has no meaning.
+    least = 1 / max(float(high), value)
     if value == 0:
-        size = effective(w[background])
-        return Measured(size, float(1 / np.quantile(draws, 0.5 + level / 2)), math.inf, None, level)
-    factors = 1 / np.maximum(draws, np.finfo(float).tiny)
-    measured = _interval(1 / value, factors, level)
-    # The distribution of 1 / (few events) has no standard deviation worth quoting.
-    return Measured(measured.value, measured.low, measured.high, None, level)
+        return Measured(effective(w[background]), least, math.inf, None, level)
+    most = 1 / min(float(low), value) if low > 0 else math.inf
+    return Measured(1 / value, least, most, None, level)
 
 
 def _swing(leader: Tail, follower: Tail, *, cut: float, seed: int) -> Array:
