@@ -103,7 +103,11 @@ class Events:
         raw = Batch(x.float(), y.float(), z.float(), w.float(), group)
         _check(raw, self.features, self.nuisances, source)
         scale = class_scales(*_class_sums(raw), balance=balance, source=source)
-        self._all = raw._replace(w=raw.w * scale[raw.y.long()])
+        # One matrix: a shuffled batch then costs one walk through memory and not one for each column.
+        weights = raw.w * scale[raw.y.long()]
+        self._rows = torch.cat([raw.x, raw.z, raw.y[:, None], weights[:, None]], 1)
+        self._group = raw.group
+        self._grouped = bool(len(raw.group) and raw.group.max() > 0)
         self._by_class, self._merged = _merge(raw.y)
 
     @classmethod
@@ -120,19 +124,17 @@ class Events:
         )
 
     def __len__(self) -> int:
-        return len(self._all.y)
+        return len(self._rows)
 
     @property
     def all(self) -> Batch:
         """All events, in order."""
-        return self._all
+        return self._batch(self._rows, self._group)
 
     def to(self, device: torch.device | str) -> Events:
         """The same events, held on `device`, so that no batch has to travel."""
         other = object.__new__(Events)
-        other.features, other.nuisances = self.features, self.nuisances
-        other._all = self._all.to(device)
-        other._by_class, other._merged = self._by_class, self._merged
+        other.__dict__.update(self.__dict__, _rows=self._rows.to(device), _group=self._group.to(device))
         return other
 
     def turns(self, size: int) -> int:
@@ -148,13 +150,24 @@ class Events:
         and shuffled batches all have the same share of signal, up to one event.  The order depends on
         the generator alone, not on the device.
         """
-        count, device = len(self), self._all.y.device
+        count, device = len(self), self._rows.device
         order = self._shuffled(generator).to(device) if shuffle else None
         start = 0
         for rows in sizes(count, self.turns(size)):
             part = slice(start, start + rows)
-            yield self._all.take(part if order is None else order[part])
+            if order is None:
+                yield self._batch(self._rows[part], self._group[part])
+            else:
+                yield self._take(order[part])
             start += rows
+
+    def _take(self, index: Tensor) -> Batch:
+        group = self._group.index_select(0, index) if self._grouped else self._group[: len(index)]
+        return self._batch(self._rows.index_select(0, index), group)
+
+    def _batch(self, rows: Tensor, group: Tensor) -> Batch:
+        features = len(self.features)
+        return Batch(rows[:, :features], rows[:, -2], rows[:, features:-2], rows[:, -1], group)
 
     def _shuffled(self, generator: Generator | None) -> Tensor:
         mixed = [own[torch.randperm(len(own), generator=generator)] for own in self._by_class]
@@ -163,8 +176,8 @@ class Events:
     def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
         """At most `rows` events drawn without replacement: what scalings and quantiles are fitted on."""
         if rows >= len(self):
-            return self._all
-        return self._all.take(torch.randperm(len(self), generator=generator)[:rows].to(self._all.y.device))
+            return self.all
+        return self._take(torch.randperm(len(self), generator=generator)[:rows].to(self._rows.device))
 
 
 class Streamed:

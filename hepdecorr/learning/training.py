@@ -82,8 +82,8 @@ class Play:
     """Plays stages, one after the other: `play(players, data, recipe, stage=...)`.
 
     `generator` orders the events.  `passed` is the fraction of the stage that has passed, for what grows
-    with time.  `history` has one entry a stage: curves by player and term, the epoch kept, and whether the
-    game was stable and if not why.
+    with time, and `turn` the turn within the epoch.  `history` has one entry a stage: curves by player
+    and term, the epoch kept, and whether the game was stable and if not why.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Play:
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
         self.generator = Generator().manual_seed(seed)
         self.history: list[dict[str, Any]] = []
-        self.passed = 0.0
+        self.passed, self.turn = 0.0, 0
         self._checkpoints = Checkpoints(folder, fingerprint=fingerprint)
         self._progress = progress
 
@@ -156,7 +156,7 @@ class Play:
         }
         losses: dict[str, list[Tensor]] = {}
         for turn, batch in enumerate(data.train.batches(recipe.batch, generator=self.generator)):
-            self.passed = (run.epoch + turn / turns) / recipe.epochs
+            self.passed, self.turn = (run.epoch + turn / turns) / recipe.epochs, turn
             own = self._share(batch)
             for name, seat in run.seats.items():
                 for _ in range(seat.pace(self.passed)):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from hepdecorr import catalogue
 from hepdecorr import table as tables
 from hepdecorr.card import Card, Feature, Input
 from hepdecorr.learning import Batch, Data, Events, Play
@@ -43,9 +45,14 @@ def made_events(rows: int, *, seed: int) -> Events:
     return Events(x, label, mass, features=FEATURES, nuisances=["mass"])
 
 
+@cache
+def toy_data() -> Data:
+    return Data(made_events(6000, seed=1), made_events(4000, seed=2))
+
+
 @pytest.fixture(scope="session")
 def toy() -> Data:
-    return Data(made_events(6000, seed=1), made_events(4000, seed=2))
+    return toy_data()
 
 
 @pytest.fixture(scope="session")
@@ -144,3 +151,65 @@ def cut_training(folder: Path, name: str, *, kill_at: int = 0) -> tuple[dict, li
 @pytest.fixture(name="cut_training")
 def _cut_training():
     return cut_training
+
+
+SHORT = {"epochs": 8, "batch": 512, "lr": 5e-3, "average": 0.9}
+NET = {"type": "MLP", "hidden": [24, 24]}
+CRITIC = {"type": "Conditional", "hidden": [24], "steps": 3, "batch": 512}
+SPECS: dict[str, dict] = {
+    "plain": {"type": "Tagger"},
+    "disco": {"type": "Tagger", "terms": [{"type": "DisCo", "nuisance": "mass", "strength": 10}]},
+    "pivot": {"type": "Tagger", "terms": [{"type": "GMM", "nuisance": "mass", "hidden": [24], "batch": 512}]},
+    "excised": {
+        "type": "Excised",
+        "representation": {
+            "latents": 2,
+            "hidden": [24],
+            "terms": [
+                {"type": "KL"},
+                {"type": "SupervisedAlignment"},
+                {"type": "TotalCorrelation", "beta": 30, "estimator": CRITIC},
+            ],
+            "training": {**SHORT, "epochs": 16, "clip": 1.0},
+        },
+    },
+}
+
+
+@pytest.fixture(scope="session", params=list(SPECS))
+def learned(request) -> tuple[str, Method, list]:
+    """Each method, trained once on the toy."""
+    return request.param, *learn(request.param)
+
+
+@pytest.fixture(scope="session")
+def excised() -> tuple[Method, list]:
+    return learn("excised")
+
+
+@cache
+def learn(name: str) -> tuple[Method, list]:
+    torch.manual_seed(1)
+    method = build_method(name)
+    play = Play(seed=1)
+    method.learn(toy_data(), play)
+    return method.eval(), play.history
+
+
+def build_method(name: str) -> Method:
+    return catalogue.build(
+        {"training": SHORT, "network": NET, **SPECS[name]},
+        home="hepdecorr.learning.methods",
+        features=FEATURES,
+        nuisances=["mass"],
+    )
+
+
+@pytest.fixture(scope="session")
+def build():
+    return build_method
+
+
+@pytest.fixture(scope="session")
+def card() -> Card:
+    return made_card()

@@ -173,7 +173,7 @@ def test_the_published_estimate_is_blind_in_many_dimensions_and_the_critic_is_no
     assert found[2, 0.0][0] == pytest.approx(0, abs=0.1)
     assert found[2, 0.8][0] == pytest.approx(true, abs=0.1)
     for rho in (0.0, 0.8):
-        assert found[16, rho][0] == pytest.approx(limit, abs=0.08)
+        assert found[16, rho][0] == pytest.approx(limit, abs=0.12)
     assert abs(found[16, 0.8][0] - found[16, 0.0][0]) < 0.05  # blind
     assert found[16, 0.8][1] > found[16, 0.0][1] + 0.15  # not blind
 

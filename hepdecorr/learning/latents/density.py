@@ -14,6 +14,7 @@ from torch import Tensor
 from hepdecorr.learning.latents.term import Latent
 
 LOG_2PI = math.log(2 * math.pi)
+LOG2_E = 1 / math.log(2)
 
 
 class Weights(NamedTuple):
@@ -68,49 +69,87 @@ def prior_density(latent: Latent) -> Tensor:
 def aggregate_density(latent: Latent, weights: Weights, dims: list[int]) -> Tensor:
     """log q(z_i) over `dims` together, shape (B,): log sum_j W_ij exp sum_d l_ijd."""
     mean, log_var, z = (t[:, dims] for t in latent)
-    # Centred, so that the squares in the expansion below lose fewer digits.
+    # Centred, so that squares lose fewer digits.
     centre = mean.detach().mean(0)
     z, mean = z - centre, mean - centre
+    ratios = weights.own / weights.base, weights.next / weights.base.roll(-1)
+    log_base = weights.base.to(z).log()
+    if len(dims) == 1:
+        mixed: Tensor = _SingleMixture.apply(z[:, 0], mean[:, 0], log_var[:, 0], log_base, *ratios)
+        return mixed - weights.total.to(z).log()
     inverse = (-log_var).exp()
-    ones = torch.ones_like(z[:, :1])
     constant = (mean**2 * inverse + log_var).sum(1, keepdim=True) + len(dims) * LOG_2PI
     # (z - m)^2 / v = z^2 (1/v) - 2 z (m/v) + m^2/v: one matrix product gives all pairs.
-    query = torch.cat([z**2, z, ones], 1)
-    key = torch.cat([-0.5 * inverse, mean * inverse, -0.5 * constant + weights.base.to(z)[:, None].log()], 1)
-    own = own_density(latent)[:, dims].sum(1).detach()
-    ratios = weights.own / weights.base, weights.next / weights.base.roll(-1)
-    mixed: Tensor = _LogMixture.apply(query, key, own, *ratios)
+    query = torch.cat([z**2, z, torch.ones_like(z[:, :1])], 1)
+    key = torch.cat([-0.5 * inverse, mean * inverse, log_base[:, None] - 0.5 * constant], 1)
+    mixed = _BlockMixture.apply(query, key, *ratios)
     return mixed - weights.total.to(z).log()
 
 
-class _LogMixture(torch.autograd.Function):
-    """log sum_j f_ij exp(query_i . key_j), with f_ij one except on the diagonal and next to it.
+# Both are written out because autograd would keep and walk several matrices of B x B where one is enough,
+# and in powers of two, which take a quarter of the time of exponentials.
 
-    Written out because autograd would keep and walk several matrices of B x B; here it is one.
-    """
 
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, own: Tensor, diagonal: Tensor, beside: Tensor
-    ) -> Tensor:
-        # One dimension: its own density is within e^20 of the largest, so no search for the maximum.
-        e = torch.addmm(-own[:, None], query, key.T)
-        top = own
-        if query.shape[1] > 3:
-            largest = e.amax(1, keepdim=True)
-            e.sub_(largest)
-            top = own + largest[:, 0]
-        e.exp_()
-        e.diagonal().mul_(diagonal.to(e))
-        if len(e) > 1:
-            e.diagonal(1).mul_(beside[:-1].to(e))
-            e[-1, 0] *= beside[-1].to(e)
-        total = e.sum(1)
-        ctx.save_for_backward(query, key, e, total)
-        return total.log() + top
+class _SingleMixture(torch.autograd.Function):
+    """log sum_j f_ij c_j N(z_i; m_j, v_j), with f_ij one except on the diagonal and next to it."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        query, key, e, total = ctx.saved_tensors
+    def forward(ctx: Any, z: Tensor, mean: Tensor, log_var: Tensor, log_c: Tensor, *ratios: Tensor) -> Tensor:
+        # No search for the largest term: the event's own is never small enough to vanish.
+        total = _terms(z, mean, log_var, log_c, *ratios).sum(1)
+        ctx.save_for_backward(z, mean, log_var, log_c, *ratios, total)
+        return total.log()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        z, mean, log_var, *others, total = ctx.saved_tensors
+        # Made again: to keep one matrix for each dimension costs more than its exponentials.
+        p = _terms(z, mean, log_var, *others)
+        scale, inverse = gradients[0] / total, (-log_var).exp()
+        pulled = torch.mv(p, inverse * mean) - z * torch.mv(p, inverse)
+        zeroth, first, second = (torch.mv(p.T, scale * power) for power in (1, z, z**2))
+        squares = second - 2 * mean * first + mean**2 * zeroth
+        return (
+            scale * pulled,
+            inverse * (first - mean * zeroth),
+            0.5 * (inverse * squares - zeroth),
+            None,
+            None,
+            None,
+        )
+
+
+class _BlockMixture(torch.autograd.Function):
+    """log sum_j f_ij exp(query_i . key_j), with f_ij one except on the diagonal and next to it."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, *ratios: Tensor) -> Tensor:
+        p = query @ (key * LOG2_E).T
+        largest = p.amax(1)
+        p.sub_(largest[:, None]).exp2_()
+        _scale_diagonals(p, *ratios)
+        total = p.sum(1)
+        ctx.save_for_backward(query, key, p, total)
+        return total.log() + largest / LOG2_E
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, p, total = ctx.saved_tensors
         scale = (gradients[0] / total)[:, None]
-        return scale * (e @ key), e.T @ (scale * query), None, None, None
+        return scale * (p @ key), ((scale * query).T @ p).T, None, None
+
+
+def _terms(z: Tensor, mean: Tensor, log_var: Tensor, log_c: Tensor, *ratios: Tensor) -> Tensor:
+    """f_ij c_j N(z_i; m_j, v_j), shape (B, B)."""
+    p = z[:, None] - mean[None]
+    p.mul_((-0.5 * log_var).exp() * math.sqrt(0.5 * LOG2_E)).square_()
+    torch.sub((log_c - 0.5 * (log_var + LOG_2PI)) * LOG2_E, p, out=p)
+    _scale_diagonals(p.exp2_(), *ratios)
+    return p
+
+
+def _scale_diagonals(p: Tensor, diagonal: Tensor, beside: Tensor) -> None:
+    p.diagonal().mul_(diagonal.to(p))
+    if len(p) > 1:
+        p.diagonal(1).mul_(beside[:-1].to(p))
+        p[-1, 0] *= beside[-1].to(p)

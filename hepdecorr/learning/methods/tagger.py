@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from hepdecorr import catalogue
 from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.methods.drawing import Drawing
 from hepdecorr.learning.methods.judging import Judge
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
+from hepdecorr.learning.terms.disco import DisCo
 from hepdecorr.learning.terms.term import Adversary, Term
 from hepdecorr.learning.training import Play, Player
 
@@ -43,6 +45,7 @@ class Tagger(Method):
         self.network: nn.Module = catalogue.build(
             network, home="hepdecorr.learning.networks", base=base, features=list(features), outputs=1
         )
+        self._drawings: dict[str, Drawing] = {}
         self.terms = nn.ModuleDict(build_terms(terms, nuisances=nuisances, base=base))
         adversaries = any(isinstance(t, Adversary) for t in self.terms.values())
         defaults = PURSUED if adversaries else PAYING if terms else PLAIN
@@ -58,7 +61,16 @@ class Tagger(Method):
             term.fit(sample)
             if isinstance(term, Adversary):
                 players[name] = term.chasing.player(term, self._chaser(term))
-        players["tagger"] = Player(self.network, lambda b: self._pay(b, play.passed), moves=self.moves)
+            if isinstance(term, DisCo) and term.draw:
+                self._drawings[name] = Drawing(
+                    data.train,
+                    self.logit,
+                    rows=term.draw,
+                    tail=term.tail,
+                    refresh=term.refresh,
+                    generator=play.generator,
+                )
+        players["tagger"] = Player(self.network, lambda b: self._pay(b, play), moves=self.moves)
         play(
             players,
             data,
@@ -67,6 +79,7 @@ class Tagger(Method):
             judge=Judge(self.logit, data.validation, terms=dict(self._each())),
             settled=max((t.growth.settled for _, t in self._each()), default=0.0),
         )
+        self._drawings.clear()  # they hold the training events
 
     def logit(self, x: Tensor) -> Tensor:
         """Shape (n,)."""
@@ -75,12 +88,19 @@ class Tagger(Method):
     def _each(self) -> list[tuple[str, Term]]:
         return [(name, term) for name, term in self.terms.items() if isinstance(term, Term)]
 
-    def _pay(self, b: Batch, passed: float) -> dict[str, Tensor]:
+    def _pay(self, b: Batch, play: Play) -> dict[str, Tensor]:
         logit = self.logit(b.x)
         bill = {"classify": cross_entropy(logit, b)}
         for name, term in self._each():
-            strength = term.growth.at(passed)
-            bill[name] = strength * term.price(logit, b) if strength else logit.new_zeros(())
+            strength = term.growth.at(play.passed)
+            drawing = self._drawings.get(name)
+            if not strength:
+                bill[name] = logit.new_zeros(())
+            elif drawing is not None and isinstance(term, DisCo):
+                drawn = drawing.batch(play.turn)
+                bill[name] = strength * term.price(self.logit(drawn.x), drawn, even=True)
+            else:
+                bill[name] = strength * term.price(logit, b)
         return bill
 
     def _chaser(self, term: Adversary) -> Any:

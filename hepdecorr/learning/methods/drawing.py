@@ -1,0 +1,57 @@
+"""Background drawn from the whole training sample, the more often the higher its score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from hepdecorr.errors import InputError
+from hepdecorr.learning.batches import Batch, Events, Streamed
+from hepdecorr.learning.methods.judging import CHUNK
+
+
+class Drawing:
+    """Gives `rows` background events, each with probability w / (1 - u + tail), u the rank of its score.
+
+    A batch holds few events of the far tail, and weights cannot make them more; this does.  The scores
+    are refreshed every `refresh` turns and at the beginning of each epoch.
+    """
+
+    def __init__(
+        self,
+        events: Events | Streamed,
+        logit: Callable[[Tensor], Tensor],
+        *,
+        rows: int,
+        tail: float,
+        refresh: int,
+        generator: Generator,
+    ) -> None:
+        if isinstance(events, Streamed):
+            raise InputError("draw needs the events in memory; leave it out, or train on fewer events")
+        everything = events.all
+        self._background = everything.take(everything.y == 0)
+        self._logit, self._rows, self._tail, self._refresh = logit, rows, tail, refresh
+        self._generator = generator
+        self._grown = torch.zeros(0)
+
+    def batch(self, turn: int) -> Batch:
+        """The events for this turn of the epoch, all of weight one."""
+        if turn % self._refresh == 0 or not len(self._grown):
+            self._grown = self._weigh()
+        # Systematic: one random number, then equal steps, so that the shares vary by at most one event.
+        start = torch.rand(1, generator=self._generator, dtype=torch.float64).to(self._grown.device)
+        steps = torch.arange(self._rows, dtype=torch.float64, device=self._grown.device) + start
+        places = torch.searchsorted(self._grown, steps * (self._grown[-1] / self._rows))
+        drawn = self._background.take(places.clamp_max(len(self._grown) - 1))
+        return drawn._replace(w=torch.ones_like(drawn.w))
+
+    @torch.no_grad()
+    def _weigh(self) -> Tensor:
+        logit = torch.cat([self._logit(part) for part in self._background.x.split(CHUNK)])
+        weight = torch.empty(len(logit), dtype=torch.float64, device=logit.device)
+        u = (torch.arange(len(logit), dtype=torch.float64, device=logit.device) + 0.5) / len(logit)
+        weight[logit.argsort()] = 1 / (1 - u + self._tail)
+        return (weight * self._background.w.clamp_min(0)).cumsum(0)
