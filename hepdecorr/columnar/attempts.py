@@ -90,7 +90,9 @@ def diagnose(err: Exception, item: Any) -> Failure:
     causes = list(_chain(err))
     cause = causes[1] if len(causes) > 1 and text.startswith((*_OPENING, _PROCESSING)) else err
     kind: Kind = "bug"
-    if surveying or text.startswith(_OPENING) or any(map(_reading, causes)) or any(map(_no_branch, causes)):
+    if isinstance(cause, ImportError):
+        kind = "input"  # xrootd or a compression is not installed: no fault of the file
+    elif surveying or text.startswith(_OPENING) or any(map(_reading, causes)) or any(map(_no_branch, causes)):
         kind = "file"
     elif isinstance(cause, InputError):
         kind = "input"
@@ -116,6 +118,8 @@ def reason(err: BaseException, item: Any) -> str:
         return "it is not a ROOT file"
     if _no_branch(err):
         return f"a branch is missing: {text}"
+    if "://" in item.filename and isinstance(err, OSError):
+        return f"it cannot be reached or read ({text[:120]})"
     if _reading(err) or isinstance(err, OSError):
         return f"it is truncated or damaged ({text[:120]})"
     return f"{type(err).__name__}: {text[:300]}"

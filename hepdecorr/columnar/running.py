@@ -214,7 +214,9 @@ def _complaint(failures: Sequence[Failure]) -> str:
 def _error(failure: Failure) -> Exception:
     if failure.kind == "file":
         return InputError(_complaint([failure]))
-    where = f"{failure.file} (dataset {failure.dataset!r}), events {failure.start} to {failure.stop}"
+    where = f"{failure.file} (dataset {failure.dataset!r})"
+    if failure.stop is not None:
+        where += f", events {failure.start} to {failure.stop}"
     if failure.kind == "input":
         return InputError(failure.reason if failure.file in failure.reason else f"{where}: {failure.reason}")
     return RuntimeError(f"the processor failed on {where}: {failure.reason}\n{failure.trace}")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import uproot
 
+from hepdecorr.columnar import attempts
 from hepdecorr.columnar.running import Outcome, run
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.errors import InputError
@@ -211,6 +212,27 @@ def test_when_no_file_is_left(tmp_path: Path, making: ModuleType, processors: Mo
             launch({"a": paths}, processors.Count(), skip_bad_files=True)
 
 
+def test_remote_files_are_tried_again(processors: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(attempts.time, "sleep", pauses.append)
+    with pytest.raises(InputError, match=r"https://localhost:1/x.root .*: it cannot be reached or read"):
+        launch({"a": ["https://localhost:1/x.root"]}, processors.Count())
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_what_is_not_installed_is_no_bad_file(
+    tmp_path: Path, making: ModuleType, processors: ModuleType, monkeypatch: pytest.MonkeyPatch, skip: bool
+) -> None:
+    def absent(*args: Any, **options: Any) -> Any:
+        raise ImportError("install fsspec-xrootd")
+
+    good = making.write_ntuple(tmp_path / "good.root")
+    monkeypatch.setattr(uproot, "open", absent)
+    with pytest.raises(InputError, match=r"good.root \(dataset 'a'\): ImportError: install fsspec-xrootd$"):
+        launch({"a": [str(good)]}, processors.Count(), skip_bad_files=skip)
+
+
 def test_many_bad_files_are_named_in_short(tmp_path: Path, processors: ModuleType) -> None:
     paths = [str(tmp_path / f"absent{i}.root") for i in range(9)]
     with pytest.raises(InputError, match=r"(?s)absent0.root.*absent4.root.*and 4 more files") as caught:
@@ -289,6 +311,7 @@ import sys
 from pathlib import Path
 from coffea.nanoevents import BaseSchema
 from hepdecorr.catalogue import load_file
+from hepdecorr.columnar import attempts
 from hepdecorr.columnar.running import run
 from hepdecorr.columnar.schemas import BsgammaSchema
 
