@@ -9,7 +9,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import mplhep
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -120,9 +119,3 @@ def look(number: int) -> dict[str, Any]:
 def steps(ax: Axes, edges: Any, values: Any, **kwargs: Any) -> None:
     """A histogram's outline without walls at its ends."""
     ax.stairs(values, edges, baseline=None, **kwargs)
-
-
-def band(ax: Axes, edges: Any, low: Any, high: Any, **kwargs: Any) -> None:
-    """An uncertainty band that follows the bins."""
-    low, high = (np.append(values, values[-1]) for values in (np.asarray(low), np.asarray(high)))
-    ax.fill_between(edges, low, high, step="post", linewidth=0, **kwargs)
