@@ -92,8 +92,6 @@ def fill_sculpting(
 
     `values`, `weight` and `logit` have shape (n,); an event passes when its logit is above the threshold.
     """
-    # float32 values against float64 edges would move events over the edges.
-    values = values.astype(np.float64)
     categories = {BEFORE: np.ones(len(values), dtype=bool)}
     for rejection, threshold in thresholds.items():
         above = logit > threshold

@@ -132,7 +132,6 @@ def run(
                     chunksize=chunksize,
                     schema=schema,
                     checkpointer=kept,
-                    metadata_cache={},
                 )
                 result = runner.run(chunks, _Process(processor))
     except Halt as halt:

@@ -381,7 +381,11 @@ def test_interrupting_a_run_does_not_wait_for_its_chunks(
             time.sleep(0.1)
         begin = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        try:
+            _, stderr = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert log.exists()
     assert "KeyboardInterrupt" in stderr
     assert process.returncode != 0
