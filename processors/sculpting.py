@@ -59,23 +59,21 @@ class Sculpting(ProcessorABC):
         columns = room.compute(wanted, chosen, base=self.base)
 
         arrays: Arrays = {name: columns[feature] for name, feature in sources.items()}
-        histogram = {name: self.empty(name, events.metadata["dataset"]) for name in self.nuisances}
+        logits: Arrays = {}
         for name, tagger in self.taggers.items():
             tagger.check_conventions(events)
-            arrays[name] = tagger.logits(tagger.stack(columns))
-            for nuisance in self.nuisances:
-                histograms.fill_sculpting(
-                    histogram[nuisance],
-                    arrays[nuisance],
-                    dataset=events.metadata["dataset"],
-                    tagger=name,
-                    weight=weight,
-                    logit=arrays[name],
-                    thresholds={p.rejection: p.threshold for p in tagger.card.working_points},
-                )
+            logits[name] = tagger.logits(tagger.stack(columns))
+        histogram = histograms.before_and_after(
+            self.nuisances,
+            arrays,
+            dataset=events.metadata["dataset"],
+            weight=weight,
+            logits=logits,
+            thresholds={name: tagger.thresholds for name, tagger in self.taggers.items()},
+        )
         shard = None
         if self.folder is not None:
-            arrays |= rows.identifiers(chosen, folds=self.split.folds if self.split else 10)
+            arrays |= logits | rows.identifiers(chosen, folds=self.split.folds if self.split else 10)
             arrays |= {"label": rows.labels(chosen), "weight": weight.astype("float32")}
             shard = rows.write(events, arrays, folder=self.folder, columns=self.columns)
         record = rows.record(events, sumw=sumw, cutflow=cutflow, rows=len(weight), shard=shard)
@@ -87,14 +85,5 @@ class Sculpting(ProcessorABC):
 
     def postprocess(self, accumulator: Any) -> None:
         """Order the histograms.  histograms.save keeps them, rows.finish_table writes the manifest."""
-        accumulator["histograms"] = {
-            n: histograms.by_dataset(h) for n, h in accumulator["histograms"].items()
-        }
-
-    def empty(self, nuisance: str, dataset: str) -> Any:
-        """The histogram of a nuisance, for one dataset, all taggers and their working points."""
-        points = {p.rejection for t in self.taggers.values() for p in t.card.working_points}
-        spec = self.nuisances[nuisance]
-        return histograms.sculpting(
-            nuisance, spec, datasets=[dataset], taggers=list(self.taggers), rejections=sorted(points)
-        )
+        for name, histogram in accumulator["histograms"].items():
+            accumulator["histograms"][name] = histograms.by_dataset(histogram)

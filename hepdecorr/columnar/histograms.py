@@ -68,6 +68,37 @@ def sculpting(
     return empty
 
 
+def before_and_after(
+    nuisances: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, NDArray[Any]],
+    *,
+    dataset: str,
+    weight: NDArray[Any],
+    logits: Mapping[str, NDArray[Any]],
+    thresholds: Mapping[str, Mapping[float, float]],
+) -> dict[str, hist.Hist[Any]]:
+    """A `sculpting` histogram of each nuisance for one chunk of a dataset, filled for every tagger.
+
+    `values` (by nuisance), `weight` and `logits` (by tagger) have shape (n,); `thresholds` are {tagger:
+    {rejection: threshold}}.
+    """
+    rejections = sorted({r for points in thresholds.values() for r in points})
+    filled = {}
+    for name, spec in nuisances.items():
+        filled[name] = sculpting(name, spec, datasets=[dataset], taggers=list(logits), rejections=rejections)
+        for tagger, logit in logits.items():
+            fill_sculpting(
+                filled[name],
+                values[name],
+                dataset=dataset,
+                tagger=tagger,
+                weight=weight,
+                logit=logit,
+                thresholds=thresholds[tagger],
+            )
+    return filled
+
+
 def by_dataset(histogram: hist.Hist[Any]) -> hist.Hist[Any]:
     """The same histogram with its datasets in alphabetical order, whichever chunk was done first."""
     first, *others = histogram.axes

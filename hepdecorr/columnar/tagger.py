@@ -67,6 +67,11 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
         """The features, in the order of the columns of `scores` and `logits`."""
         return self.card.feature_names
 
+    @property
+    def thresholds(self) -> dict[float, float]:
+        """Threshold on the logit of each working point, by its background rejection."""
+        return {point.rejection: point.threshold for point in self.card.working_points}
+
     def scores(self, x: Any) -> Floats:
         """Score in [0, 1] of each row of `x`, shape (n, features) -> (n,)."""
         return self._run(x, _OUTPUTS[:1])[0]
