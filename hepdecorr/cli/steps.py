@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class Analysis:
             folds=config.split.folds,
             base=config.base,
         )
+        datasets = self._weighted(datasets)
         outcome = self._run(processor, datasets, part=self.output / "table.part", key=key)
         table = rows.finish_table(
             outcome.out["chunks"],
@@ -99,6 +101,7 @@ class Analysis:
         config, folder = self.config, self.output / "evaluation"
         datasets = [d for d in self._datasets() if d.use != "train"]
         models = self._models()
+        self._check_up_to_date(models)
         key = digest(
             config.digest("samples", "selection", "weights", "nuisances"),
             config.digest("split"),
@@ -123,6 +126,7 @@ class Analysis:
             folder=folder / "scores",
             base=config.base,
         )
+        datasets = self._weighted(datasets)
         outcome = self._run(processor, datasets, part=self.output / "evaluation.part", key=key)
         scores = rows.finish_table(
             outcome.out["chunks"],
@@ -246,21 +250,20 @@ class Analysis:
     def _run(self, processor: Any, datasets: list[Any], *, part: Path, key: str) -> Any:
         from hepdecorr.columnar import running
 
-        settings = self.config.running
+        progress = not self.console.quiet
         return running.run(
-            datasets,
-            processor,
-            executor=settings.executor,
-            workers=settings.workers,
-            scheduler=settings.scheduler,
-            treename=self.config.samples.tree,
-            schema=self._schema(),
-            chunksize=settings.chunksize,
-            skip_bad_files=settings.skip_bad_files,
-            checkpoints=part,
-            fingerprint=key,
-            progress=not self.console.quiet,
+            datasets, processor, checkpoints=part, fingerprint=key, progress=progress, **self._options()
         )
+
+    def _weighted(self, datasets: list[Any]) -> list[Any]:
+        """The datasets, with the sum of weights of those that have a cross-section and no sum."""
+        from hepdecorr.columnar.weighting import with_sumw
+
+        return with_sumw(datasets, self.config.weights, base=self.config.base, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        settings = self.config.running.model_dump()
+        return {"treename": self.config.samples.tree, "schema": self._schema(), **settings}
 
     def _ready_table(self) -> Table:
         folder = self.output / "table"
@@ -283,9 +286,26 @@ class Analysis:
                 models[f"{name}-{seed}"] = folder
         return models
 
+    def _check_up_to_date(self, models: Mapping[str, Path]) -> None:
+        """Whether the taggers are those of this config and table, where there is a table to ask."""
+        from hepdecorr.cli import training
+        from hepdecorr.columnar.tagger import OnnxTagger
+
+        if Stamp.read(self.output / "table" / "stamp.json") is None:
+            return
+        table = Table.open(self.output / "table")
+        for name, folder in models.items():
+            tagger, _, seed = name.rpartition("-")
+            job = training.Job.of(self.config, table, tagger=tagger, seed=int(seed))
+            if OnnxTagger(folder, base=self.config.base).card.config_hash != job.key:
+                raise InputError(
+                    f"{folder}: trained from another table or config; run 'hepdecorr train {self.config.path.name}'"
+                )
+
     def _provenance(self, key: str) -> dict[str, Any]:
         config = {"file": self.config.path.name, "text": self.config.text}
-        return {"fingerprint": key, "config": config, "versions": versions()}
+        conventions = {"schema": self._schema().__name__}
+        return {"fingerprint": key, "config": config, "conventions": conventions, "versions": versions()}
 
     def _say(self, step: str, text: str) -> None:
         self.console.print(f"[bold]{step}[/] {text}", highlight=False, soft_wrap=True)

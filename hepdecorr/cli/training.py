@@ -180,7 +180,7 @@ def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]
             rejections=config.working_points,
             title=str(block.get("title", job.tagger)),
             description=str(block.get("description", config.title)),
-            conventions={"schema": config.samples.schema_},
+            conventions={"schema": config.samples.schema_.rpartition(":")[2]},
         )
     part = job.history.with_name("history.json.part")
     part.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import coffea.util
-import loky  # type: ignore[import-untyped]
+import loky
 from coffea.nanoevents import NanoAODSchema
 from coffea.processor import Runner
 from coffea.processor.executor import ExecutorBase, FileMeta, WorkItem
