@@ -18,7 +18,8 @@ import torch
 from hepdecorr.learning import Events, Player
 from hepdecorr.learning.methods.representation import Representation
 from hepdecorr.learning.moves import Moves
-from hepdecorr.learning.training import Play, Seat
+from hepdecorr.learning.stage import Seat
+from hepdecorr.learning.training import Play
 
 KL: dict[str, Any] = {"type": "KL"}
 KINDS: dict[str, list[dict[str, Any]]] = {

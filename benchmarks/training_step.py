@@ -37,7 +37,8 @@ def by_hand(x: Tensor, y: Tensor, *, batch: int, width: int) -> Callable[[], Non
         for start in range(0, len(x), batch):
             rows = order[start : start + batch]
             optimiser.zero_grad(set_to_none=True)
-            F.binary_cross_entropy_with_logits(net(x[rows]).squeeze(-1), y[rows]).backward()  # type: ignore[no-untyped-call]
+            loss = F.binary_cross_entropy_with_logits(net(x[rows]).squeeze(-1), y[rows])
+            torch.autograd.backward(loss)
             optimiser.step()
 
     return epoch

@@ -3,10 +3,12 @@
 `train` learns a method from a training table, `finish` exports it with its card.
 """
 
-from hepdecorr.learning.batches import Batch, Data, Events, Layout, Streamed
+from hepdecorr.learning.batches import Batch, Data, Events, Layout
 from hepdecorr.learning.export import export
 from hepdecorr.learning.fitting import Trained, finish, load, logits, train
-from hepdecorr.learning.training import Play, Player, Recipe, Verdict
+from hepdecorr.learning.players import Player, Recipe, Verdict
+from hepdecorr.learning.streaming import Streamed
+from hepdecorr.learning.training import Play
 
 __all__ = [
     "Batch",

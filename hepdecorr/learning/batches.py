@@ -1,10 +1,10 @@
-"""From the training table to batches: in memory, or streamed from shards larger than memory."""
+"""From the training table to batches of events in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Generator, Tensor
 
 from hepdecorr.errors import InputError
 from hepdecorr.table import Selection, Table
+
+if TYPE_CHECKING:
+    from hepdecorr.learning.streaming import Streamed
 
 LARGEST_SAMPLE = 200_000  # rows that scalings and quantiles are fitted on
 
@@ -101,7 +104,7 @@ class Events:
         self.features = list(features or (f"x{i}" for i in range(x.shape[1])))
         self.nuisances = list(nuisances or (f"z{i}" for i in range(z.shape[1])))
         raw = Batch(x.float(), y.float(), z.float(), w.float(), group)
-        _check(raw, self.features, self.nuisances, source)
+        check(raw, self.features, self.nuisances, source)
         scale = class_scales(*_class_sums(raw), balance=balance, source=source)
         # One matrix: a shuffled batch then costs one walk through memory and not one for each column.
         weights = raw.w * scale[raw.y.long()]
@@ -114,13 +117,13 @@ class Events:
     def from_table(cls, table: Table, layout: Layout, *, select: Selection | None = None) -> Self:
         """The selected rows of a table."""
         arrays = table.read(layout.columns, select=select)
-        raw = _to_batch(arrays, layout)
+        raw = to_batch(arrays, layout)
         return cls(
             *raw,
             features=layout.features,
             nuisances=layout.nuisances,
             balance=layout.balance,
-            source=_described(table, select),
+            source=described(table, select),
         )
 
     def __len__(self) -> int:
@@ -180,84 +183,6 @@ class Events:
         return self._take(torch.randperm(len(self), generator=generator)[:rows].to(self._rows.device))
 
 
-class Streamed:
-    """Events read shard by shard, for tables larger than memory; the same verbs as Events.
-
-    Each epoch reads the shards in a new order, in which the datasets alternate evenly, into a buffer of
-    `buffer` rows; half of the shuffled buffer goes out before more comes in.
-    """
-
-    def __init__(
-        self, table: Table, layout: Layout, *, select: Selection | None = None, buffer: int = 500_000
-    ) -> None:
-        self._table, self._layout, self._select, self._buffer = table, layout, select, buffer
-        self._device: torch.device | str = "cpu"
-        self.features, self.nuisances = list(layout.features), list(layout.nuisances)
-        rows, sums = np.zeros(2), np.zeros(2)
-        self._rows_of: dict[str, int] = {}
-        for shard in table.shards:
-            part = replace(table, shards=(shard,)).read(["label", *layout.weights], select=select)
-            label, weight = _labels(part["label"]), _product(part, layout.weights)
-            self._rows_of[shard.file] = len(label)
-            rows += np.bincount(label, minlength=2)
-            sums += np.bincount(label, weights=weight, minlength=2)
-        self._count = int(rows.sum())
-        described = _described(table, select)
-        self._scale = class_scales(rows, sums, balance=layout.balance, source=described)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def to(self, device: torch.device | str) -> Streamed:
-        """The same events, given out on `device`."""
-        other = object.__new__(Streamed)
-        other.__dict__.update(self.__dict__, _device=device)
-        return other
-
-    def turns(self, size: int) -> int:
-        """How many batches `batches(size)` gives."""
-        return max(1, -(-len(self) // size))
-
-    def batches(
-        self, size: int, *, generator: Generator | None = None, shuffle: bool = True
-    ) -> Iterator[Batch]:
-        """Every event once, in batches of at most `size`, of equal size up to one event."""
-        pending = list(sizes(len(self), self.turns(size)))[::-1]
-        held: list[Batch] = []
-        rows = 0
-        for part in self._parts(generator, shuffle=shuffle):
-            held.append(part)
-            rows += len(part.y)
-            if rows < self._buffer:
-                continue
-            pool, given = _joined(held, generator, shuffle=shuffle), 0
-            while pending and given + pending[-1] <= rows // 2:
-                start, given = given, given + pending.pop()
-                yield pool.take(slice(start, given)).to(self._device)
-            held, rows = [pool.take(slice(given, None))], rows - given
-        pool, given = _joined(held, generator, shuffle=shuffle), 0
-        for step in pending[::-1]:
-            start, given = given, given + step
-            yield pool.take(slice(start, given)).to(self._device)
-
-    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
-        """At most `rows` events from a random choice of shards of every dataset."""
-        held: list[Batch] = []
-        for part in self._parts(generator, shuffle=True):
-            held.append(part)
-            if sum(len(p.y) for p in held) >= 2 * rows:
-                break
-        return _joined(held, generator, shuffle=True).take(slice(0, rows)).to(self._device)
-
-    def _parts(self, generator: Generator | None, *, shuffle: bool) -> Iterator[Batch]:
-        shards = [s for s in self._table.shards if self._rows_of[s.file]]
-        for k in _alternating([s.dataset for s in shards], generator) if shuffle else range(len(shards)):
-            arrays = replace(self._table, shards=(shards[k],)).read(self._layout.columns, select=self._select)
-            raw = _to_batch(arrays, self._layout)
-            _check(raw, self.features, self.nuisances, str(self._table.folder / shards[k].file))
-            yield raw._replace(w=raw.w * self._scale[raw.y.long()])
-
-
 class Data(NamedTuple):
     """What a method learns from: events that move it and events that only judge it."""
 
@@ -288,7 +213,7 @@ def class_scales(
     return torch.as_tensor(wanted / sums, dtype=torch.float32)
 
 
-def _check(raw: Batch, features: Sequence[str], nuisances: Sequence[str], source: str) -> None:
+def check(raw: Batch, features: Sequence[str], nuisances: Sequence[str], source: str) -> None:
     for values, names, kind in (
         (raw.x, features, "feature"),
         (raw.z, nuisances, "nuisance"),
@@ -313,7 +238,7 @@ def _class_sums(raw: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.array([float(len(p)) for p in parts]), np.array([float(p.sum()) for p in parts])
 
 
-def _to_batch(arrays: dict[str, NDArray[Any]], layout: Layout) -> Batch:
+def to_batch(arrays: dict[str, NDArray[Any]], layout: Layout) -> Batch:
     def columns(names: Sequence[str]) -> Tensor:
         stacked = np.empty((len(arrays["label"]), len(names)), dtype=np.float32)
         for k, name in enumerate(names):
@@ -323,20 +248,20 @@ def _to_batch(arrays: dict[str, NDArray[Any]], layout: Layout) -> Batch:
     group = arrays[layout.group] if layout.group else np.zeros(len(arrays["label"]), dtype=np.int64)
     return Batch(
         columns(layout.features),
-        torch.from_numpy(_labels(arrays["label"]).astype(np.float32)),
+        torch.from_numpy(labels(arrays["label"]).astype(np.float32)),
         columns(layout.nuisances),
-        torch.from_numpy(_product(arrays, layout.weights).astype(np.float32)),
+        torch.from_numpy(product(arrays, layout.weights).astype(np.float32)),
         torch.from_numpy(group.astype(np.int64)),
     )
 
 
-def _labels(label: NDArray[Any]) -> NDArray[np.int64]:
+def labels(label: NDArray[Any]) -> NDArray[np.int64]:
     if len(label) and not np.isin(label, (0, 1)).all():
         raise InputError(f"labels must be 0 or 1, not {sorted(set(np.unique(label).tolist()) - {0, 1})[:3]}")
     return label.astype(np.int64)
 
 
-def _product(arrays: dict[str, NDArray[Any]], names: Sequence[str]) -> NDArray[np.float64]:
+def product(arrays: dict[str, NDArray[Any]], names: Sequence[str]) -> NDArray[np.float64]:
     out = np.ones(len(arrays["label"]))
     for name in names:
         out = out * arrays[name]
@@ -355,22 +280,6 @@ def _numbered(group: Tensor) -> Tensor:
     return numbers
 
 
-def _joined(parts: Sequence[Batch], generator: Generator | None, *, shuffle: bool) -> Batch:
-    pool = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-    return pool.take(torch.randperm(len(pool.y), generator=generator)) if shuffle else pool
-
-
-def _alternating(datasets: Sequence[str], generator: Generator | None) -> list[int]:
-    """A random order of shards in which each dataset's shards are spread evenly."""
-    places = torch.empty(len(datasets))
-    for name in dict.fromkeys(datasets):
-        mine = [k for k, d in enumerate(datasets) if d == name]
-        shuffled = torch.randperm(len(mine), generator=generator)
-        jitter = torch.rand(len(mine), generator=generator)
-        places[torch.tensor(mine)] = (shuffled + jitter) / len(mine)
-    return [int(k) for k in places.argsort()]
-
-
-def _described(table: Table, select: Selection | None) -> str:
+def described(table: Table, select: Selection | None) -> str:
     part = f", part {select.part!r}" if select is not None and select.part else ""
     return f"{table.folder}{part}"

@@ -24,10 +24,12 @@ from torch import Tensor
 from hepdecorr import __version__, catalogue
 from hepdecorr.card import Card, Feature, Input, Nuisance, WorkingPoint
 from hepdecorr.errors import InputError
-from hepdecorr.learning.batches import Batch, Data, Events, Layout, Streamed
+from hepdecorr.learning.batches import Batch, Data, Events, Layout
 from hepdecorr.learning.export import export
 from hepdecorr.learning.methods.method import Method
-from hepdecorr.learning.training import Play, Progress
+from hepdecorr.learning.players import Progress
+from hepdecorr.learning.streaming import Streamed
+from hepdecorr.learning.training import Play
 from hepdecorr.table import Selection, Split, Table
 from hepdecorr.validation.measures.efficiency import Tail
 from hepdecorr.validation.measures.ranking import auc

@@ -24,6 +24,8 @@ EACH = [(name, options) for name in terms.__all__ for options in OPTIONS]
 
 def build(name: str, b: Batch, **options: object) -> Term:
     torch.manual_seed(0)
+    if name == "DisCo":
+        options = {"unbiased": False, "draw": 0} | options
     term = catalogue.build(
         {"type": name, "nuisance": "mass", **options}, home="hepdecorr.learning.terms", nuisances=["mass"]
     )

@@ -79,6 +79,18 @@ def test_the_best_epoch_is_kept(small: Data) -> None:
     assert json.loads(json.dumps(play.history)) == play.history
 
 
+def test_slack_keeps_the_latest_of_the_good_epochs(small: Data) -> None:
+    pair, criteria = Pair(), iter([1.0, 0.5, 0.52, 0.6, 0.51, 0.52])
+
+    def judge(latest: dict[str, float]) -> Verdict:
+        value = next(criteria)
+        return Verdict(value, {}, "lost" if value == 0.52 else "")
+
+    players = {"a": Player(pair.a, loss_of(pair))}
+    record = Play()(players, small, Recipe(epochs=6, slack=0.05), stage="s", judge=judge)
+    assert record["kept"] == 5  # 0.52 would do as well, but for its complaint
+
+
 @pytest.mark.parametrize(("settled", "kept"), [(0.0, 1), (0.5, 3), (1.0, 4)])
 def test_no_epoch_is_kept_before_the_strengths_have_settled(small: Data, settled: float, kept: int) -> None:
     pair, criteria = Pair(), iter([1.0, 2.0, 3.0, 4.0])

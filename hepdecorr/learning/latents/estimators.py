@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from hepdecorr.learning.latents.decomposition import total_correlation
 from hepdecorr.learning.latents.term import Latent, Layout, weighted_mean
 from hepdecorr.learning.networks.mlp import layers
 from hepdecorr.learning.terms.entropy import UNIT_GAUSSIAN, differential_entropy
-from hepdecorr.learning.terms.gmm import mixture_loss
+from hepdecorr.learning.terms.gmm import mixture_loss, spread_components
 from hepdecorr.learning.terms.nuisance import Nuisance
 from hepdecorr.learning.terms.softmax import bin_of
 from hepdecorr.learning.terms.strength import Chasing
@@ -119,9 +119,7 @@ class Conditional(nn.Module):
         self.each = 3 * components if density == "gmm" else bins
         self.net = layers(rest, self.number * self.each, hidden=hidden)
         if density == "gmm":
-            with torch.no_grad():  # components that start alike would stay alike
-                bias = self.net[-1].bias.view(self.number, 3, components)  # type: ignore[operator]
-                bias[:, 1] = torch.linspace(-1.5, 1.5, components)
+            spread_components(cast("nn.Linear", self.net[-1]), components)
         self.scalings = nn.ModuleList(
             Nuisance("probit" if density == "gmm" else "rank") for _ in layout.nuisances
         )

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from hepdecorr.errors import InputError
-from hepdecorr.learning.batches import Batch, Events, Streamed
+from hepdecorr.learning.batches import Batch, Events
 from hepdecorr.learning.methods.judging import CHUNK
 
 
@@ -21,7 +20,7 @@ class Drawing:
 
     def __init__(
         self,
-        events: Events | Streamed,
+        events: Events,
         logit: Callable[[Tensor], Tensor],
         *,
         rows: int,
@@ -29,8 +28,6 @@ class Drawing:
         refresh: int,
         generator: Generator,
     ) -> None:
-        if isinstance(events, Streamed):
-            raise InputError("draw needs the events in memory; leave it out, or train on fewer events")
         everything = events.all
         self._background = everything.take(everything.y == 0)
         self._logit, self._rows, self._tail, self._refresh = logit, rows, tail, refresh

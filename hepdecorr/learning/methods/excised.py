@@ -16,12 +16,13 @@ from hepdecorr.learning.batches import Batch, Data
 from hepdecorr.learning.methods.judging import CHUNK, Judge
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
 from hepdecorr.learning.methods.representation import Representation
+from hepdecorr.learning.players import Player
 from hepdecorr.learning.terms.entropy import mutual_information
-from hepdecorr.learning.training import Play, Player
+from hepdecorr.learning.training import Play
 
 log = logging.getLogger(__name__)
 
-DEFAULTS = {"epochs": 12, "batch": 2048, "average": 0.998}
+DEFAULTS = {"epochs": 12, "batch": 2048, "average": 0.998, "slack": 0.05}
 
 
 class Excised(Method):

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hepdecorr.learning.batches import Batch, Events
 from hepdecorr.learning.methods.method import cross_entropy
+from hepdecorr.learning.players import Verdict
 from hepdecorr.learning.terms.entropy import mutual_information
 from hepdecorr.learning.terms.term import Adversary, Term
-from hepdecorr.learning.training import Verdict
 
 CHUNK = 8192
 MOST = 65536  # validation events that terms are evaluated on: distances cost their square

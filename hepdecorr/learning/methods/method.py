@@ -14,7 +14,8 @@ from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch, Data
 from hepdecorr.learning.moves import Moves, read_settings
-from hepdecorr.learning.training import Play, Recipe
+from hepdecorr.learning.players import Recipe
+from hepdecorr.learning.training import Play
 
 
 class Method(nn.Module):

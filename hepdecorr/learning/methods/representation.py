@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from hepdecorr.learning.latents.term import Latent, LatentTerm, weighted_mean
 from hepdecorr.learning.methods.method import read_training
 from hepdecorr.learning.networks.inputs import Inputs
 from hepdecorr.learning.networks.mlp import layers
-from hepdecorr.learning.training import Play, Player, Verdict
+from hepdecorr.learning.players import Player, Verdict
+from hepdecorr.learning.training import Play
 
 DEFAULTS = {"epochs": 12, "batch": 2048, "average": 0.998, "clip": 5.0, "weight_decay": 1e-4, "keep": "last"}
 TERMS: tuple[Mapping[str, Any], ...] = (
@@ -25,7 +27,7 @@ TERMS: tuple[Mapping[str, Any], ...] = (
     {"type": "SupervisedAlignment"},
     {"type": "TotalCorrelation"},
 )
-LOG_VAR = (-8.0, 4.0)
+LOG_VAR = (-8.0, 2.0)
 SLACK = 0.05  # nats by which a critic may miss before the game is called unstable
 
 
@@ -105,9 +107,9 @@ class Representation(nn.Module):
 
     def _posterior(self, scaled: Tensor) -> Latent:
         mean, log_var = self.net["encoder"](scaled).float().chunk(2, 1)
-        # A soft clamp: a hard one has no gradient to come back with.
+        # A soft clamp that gives 0 for 0: a hard one has no gradient to come back with.
         low, high = LOG_VAR
-        log_var = low + (high - low) * torch.sigmoid(log_var)
+        log_var = low + (high - low) * torch.sigmoid(log_var + math.log(-low / high))
         return Latent(mean, log_var, mean + (0.5 * log_var).exp() * torch.randn_like(mean))
 
     def _each(self) -> list[tuple[str, LatentTerm]]:

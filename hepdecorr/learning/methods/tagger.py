@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from hepdecorr import catalogue
-from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.batches import Batch, Data, Events
 from hepdecorr.learning.methods.drawing import Drawing
 from hepdecorr.learning.methods.judging import Judge
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
+from hepdecorr.learning.players import Player
 from hepdecorr.learning.terms.disco import DisCo
 from hepdecorr.learning.terms.term import Adversary, Term
-from hepdecorr.learning.training import Play, Player
+from hepdecorr.learning.training import Play
 
 PLAIN = {"epochs": 16, "batch": 2048, "average": 0.998}
-PAYING = {"epochs": 16, "batch": 4096, "average": 0.998, "clip": 1.0}
+PAYING = {"epochs": 16, "batch": 4096, "average": 0.998, "clip": 1.0, "slack": 0.05}
 PURSUED = PAYING | {"clip": 5.0}
 
 
@@ -61,7 +62,7 @@ class Tagger(Method):
             term.fit(sample)
             if isinstance(term, Adversary):
                 players[name] = term.chasing.player(term, self._chaser(term))
-            if isinstance(term, DisCo) and term.draw:
+            if isinstance(term, DisCo) and term.draw and isinstance(data.train, Events):
                 self._drawings[name] = Drawing(
                     data.train,
                     self.logit,

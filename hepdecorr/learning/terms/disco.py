@@ -15,13 +15,13 @@ from hepdecorr.learning.terms.term import Term
 class DisCo(Term):
     """Squared distance correlation of score and nuisance (Kasieczka, Shih, 2001.05310, eqs. 3-7).
 
-    Zero if and only if they are independent, else up to 1; no adversary.  Its biased estimate is about
-    2.4 / batch for independent variables, so batches of 1024 and more are in place; `unbiased` takes
-    the leading part of that off.  Cost and memory grow with the square of the batch.  The published form
-    is `sees: score, tail: 0`, which leaves the tail of the score dependent.  draw: look not at the batch
-    but at so many background events drawn each turn from all training events with the tail weight as
-    probability; their scores are refreshed every `refresh` turns.  Good values: draw 1536, tail 0.005,
-    unbiased, strength 10 to 20.
+    Zero if and only if they are independent, else up to 1; no adversary.  draw: look not at the batch but
+    at so many background events, drawn each turn from all training events with the tail weight as
+    probability (their scores are refreshed every `refresh` turns): the far tail is where one cuts, and a
+    batch has too few events there.  0, or events that are streamed: look at the batch, with the tail
+    weight.  unbiased: take the leading part of the bias off, about 2.4 / events looked at.  The
+    published form is `sees: score, tail: 0, draw: 0, unbiased: false`, which leaves the tail dependent.
+    Time and memory grow with the square of the events looked at.
     """
 
     def __init__(
@@ -29,16 +29,16 @@ class DisCo(Term):
         nuisance: str,
         *,
         nuisances: Sequence[str],
-        strength: float = 5.0,
+        strength: float = 10.0,
         start: float = 0.125,
         ramp: float = 0.125,
         sees: str = "logit",
         given: str = "background",
         top: float = 1.0,
-        tail: float = 0.01,
+        tail: float = 0.005,
         transform: str = "rank",
-        unbiased: bool = False,
-        draw: int = 0,
+        unbiased: bool = True,
+        draw: int = 1536,
         refresh: int = 18,
     ) -> None:
         super().__init__(

@@ -57,9 +57,7 @@ class GMM(Adversary):
             batch=batch,
             moves=moves,
         )
-        last = cast("nn.Linear", self.net[-1])
-        with torch.no_grad():  # components that start alike would stay alike
-            last.bias[components : 2 * components] = torch.linspace(-1.5, 1.5, components)
+        spread_components(cast("nn.Linear", self.net[-1]), components)
 
     def guess(self, answer: Tensor, z: Tensor) -> Tensor:
         """Minus log density of z, shape (m,)."""
@@ -81,3 +79,16 @@ def mixture_loss(answer: Tensor, z: Tensor) -> Tensor:
     width = F.softplus(width) + 1e-3
     log_p = -0.5 * ((z[:, None] - mean) / width) ** 2 - width.log() - 0.5 * math.log(2 * math.pi)
     return -torch.logsumexp(weight.log_softmax(-1) + log_p, -1)
+
+
+@torch.no_grad()
+def spread_components(last: nn.Linear, components: int) -> None:
+    """Let mixtures start wide, side by side and hardly moved by their input, whatever their number.
+
+    Components that start alike would stay alike, and narrow ones give wild first gradients.
+    """
+    last.weight.mul_(0.1)
+    weight, mean, width = last.bias.view(-1, 3, components).unbind(1)
+    weight.zero_()
+    mean.copy_(torch.linspace(-1.5, 1.5, components).expand_as(mean))
+    width.fill_(0.5)

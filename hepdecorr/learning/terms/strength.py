@@ -10,7 +10,7 @@ from torch import nn
 
 from hepdecorr.errors import InputError
 from hepdecorr.learning.moves import Moves
-from hepdecorr.learning.training import Loss, Player
+from hepdecorr.learning.players import Loss, Player
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Growth:
 class Chasing:
     """How an adversary or critic is moved.
 
-    It rests until three quarters of `start`, then makes four times its `steps` a turn: it must lead when
-    the price sets in, since a lagging one rewards the tagger for moving, not for hiding.  `batch`: events
+    It rests until half of `start`, then makes four times its `steps` a turn: it must lead when the price
+    sets in, since a lagging one rewards the tagger for moving, not for hiding.  `batch`: events
     in each of its own batches.  `moves`: lr, optimizer, ... as in `training`.
     """
 
@@ -62,11 +62,12 @@ class Chasing:
             weight_decay=1e-3,
             momentum=0.5,
             memory=0.9,
+            clip=5.0,
         )
 
     def steps_at(self, passed: float) -> int:
         """Moves a turn when this fraction of the stage has passed."""
-        if passed < 0.75 * self.start:
+        if passed < 0.5 * self.start:
             return 0
         return 4 * self.steps if passed < self.start else self.steps
 

@@ -1,0 +1,118 @@
+"""Batches streamed from shards, for tables larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Generator
+
+from hepdecorr.learning.batches import (
+    LARGEST_SAMPLE,
+    Batch,
+    Layout,
+    check,
+    class_scales,
+    described,
+    labels,
+    product,
+    sizes,
+    to_batch,
+)
+from hepdecorr.table import Selection, Table
+
+
+class Streamed:
+    """Events read shard by shard, for tables larger than memory; the same verbs as Events.
+
+    Each epoch reads the shards in a new order, in which the datasets alternate evenly, into a buffer of
+    `buffer` rows; half of the shuffled buffer goes out before more comes in.
+    """
+
+    def __init__(
+        self, table: Table, layout: Layout, *, select: Selection | None = None, buffer: int = 500_000
+    ) -> None:
+        self._table, self._layout, self._select, self._buffer = table, layout, select, buffer
+        self._device: torch.device | str = "cpu"
+        self.features, self.nuisances = list(layout.features), list(layout.nuisances)
+        rows, sums = np.zeros(2), np.zeros(2)
+        self._rows_of: dict[str, int] = {}
+        for shard in table.shards:
+            part = replace(table, shards=(shard,)).read(["label", *layout.weights], select=select)
+            label, weight = labels(part["label"]), product(part, layout.weights)
+            self._rows_of[shard.file] = len(label)
+            rows += np.bincount(label, minlength=2)
+            sums += np.bincount(label, weights=weight, minlength=2)
+        self._count = int(rows.sum())
+        source = described(table, select)
+        self._scale = class_scales(rows, sums, balance=layout.balance, source=source)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def to(self, device: torch.device | str) -> Streamed:
+        """The same events, given out on `device`."""
+        other = object.__new__(Streamed)
+        other.__dict__.update(self.__dict__, _device=device)
+        return other
+
+    def turns(self, size: int) -> int:
+        """How many batches `batches(size)` gives."""
+        return max(1, -(-len(self) // size))
+
+    def batches(
+        self, size: int, *, generator: Generator | None = None, shuffle: bool = True
+    ) -> Iterator[Batch]:
+        """Every event once, in batches of at most `size`, of equal size up to one event."""
+        pending = list(sizes(len(self), self.turns(size)))[::-1]
+        held: list[Batch] = []
+        rows = 0
+        for part in self._parts(generator, shuffle=shuffle):
+            held.append(part)
+            rows += len(part.y)
+            if rows < self._buffer:
+                continue
+            pool, given = _joined(held, generator, shuffle=shuffle), 0
+            while pending and given + pending[-1] <= rows // 2:
+                start, given = given, given + pending.pop()
+                yield pool.take(slice(start, given)).to(self._device)
+            held, rows = [pool.take(slice(given, None))], rows - given
+        pool, given = _joined(held, generator, shuffle=shuffle), 0
+        for step in pending[::-1]:
+            start, given = given, given + step
+            yield pool.take(slice(start, given)).to(self._device)
+
+    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
+        """At most `rows` events from a random choice of shards of every dataset."""
+        held: list[Batch] = []
+        for part in self._parts(generator, shuffle=True):
+            held.append(part)
+            if sum(len(p.y) for p in held) >= 2 * rows:
+                break
+        return _joined(held, generator, shuffle=True).take(slice(0, rows)).to(self._device)
+
+    def _parts(self, generator: Generator | None, *, shuffle: bool) -> Iterator[Batch]:
+        shards = [s for s in self._table.shards if self._rows_of[s.file]]
+        for k in _alternating([s.dataset for s in shards], generator) if shuffle else range(len(shards)):
+            arrays = replace(self._table, shards=(shards[k],)).read(self._layout.columns, select=self._select)
+            raw = to_batch(arrays, self._layout)
+            check(raw, self.features, self.nuisances, str(self._table.folder / shards[k].file))
+            yield raw._replace(w=raw.w * self._scale[raw.y.long()])
+
+
+def _joined(parts: Sequence[Batch], generator: Generator | None, *, shuffle: bool) -> Batch:
+    pool = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    return pool.take(torch.randperm(len(pool.y), generator=generator)) if shuffle else pool
+
+
+def _alternating(datasets: Sequence[str], generator: Generator | None) -> list[int]:
+    """A random order of shards in which each dataset's shards are spread evenly."""
+    places = torch.empty(len(datasets))
+    for name in dict.fromkeys(datasets):
+        mine = [k for k, d in enumerate(datasets) if d == name]
+        shuffled = torch.randperm(len(mine), generator=generator)
+        jitter = torch.rand(len(mine), generator=generator)
+        places[torch.tensor(mine)] = (shuffled + jitter) / len(mine)
+    return [int(k) for k in places.argsort()]
