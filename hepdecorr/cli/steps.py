@@ -298,9 +298,8 @@ class Analysis:
             tagger, _, seed = name.rpartition("-")
             job = training.Job.of(self.config, table, tagger=tagger, seed=int(seed))
             if OnnxTagger(folder, base=self.config.base).card.config_hash != job.key:
-                raise InputError(
-                    f"{folder}: trained from another table or config; run 'hepdecorr train {self.config.path.name}'"
-                )
+                again = f"run 'hepdecorr train {self.config.path.name}'"
+                raise InputError(f"{folder}: trained from another table or config; {again}")
 
     def _provenance(self, key: str) -> dict[str, Any]:
         config = {"file": self.config.path.name, "text": self.config.text}

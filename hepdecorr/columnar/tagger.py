@@ -11,7 +11,6 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import onnxruntime as ort
-from coffea.ml_tools.helper import nonserializable_attribute, numpy_call_wrapper
 from numpy.typing import NDArray
 
 from hepdecorr.card import METADATA_KEY, Card
@@ -33,8 +32,8 @@ _SESSIONS: dict[str, ort.InferenceSession] = {}
 _LOCK = threading.Lock()
 
 
-class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
-    """A tagger as a function of events.
+class OnnxTagger:
+    """A tagger as a function of events: `tagger(events)` gives a score for each.
 
     `model` is a folder with tagger.onnx, that file, or its bytes.  `base` is the folder from which the
     card's own feature files (my_features.py:rho) are found; default: the working directory.  It pickles,
@@ -49,7 +48,6 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size {batch_size}: at least one event at a time")
-        nonserializable_attribute.__init__(self, ["session"])
         content, self.source = _read(model)
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.base = Path(base or ".").resolve()
@@ -61,6 +59,13 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
 
     def __repr__(self) -> str:
         return f"OnnxTagger({self.card.name!r}, sha256={self.sha256[:12]})"
+
+    def __call__(self, events: Any) -> Any:
+        """Score of each event, as an array of awkward; of each row, for a matrix (n, features) of numpy."""
+        # Not built on coffea.ml_tools: importing that imports torch into every worker that has it.
+        if isinstance(events, ak.Array):
+            return ak.from_numpy(self.scores(self.inputs(events)))
+        return self.scores(events)
 
     @property
     def feature_names(self) -> list[str]:
@@ -134,14 +139,7 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
                 wrong = f"trained with {key} {value!r}, {of} came with {found[key]!r}"
                 raise InputError(f"{self.source}: the tagger was {wrong}")
 
-    # What coffea's wrappers ask for; the rest of the call (awkward in, awkward out) is theirs.
-
-    def prepare_awkward(self, events: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """coffea's hook: events -> the matrix of features."""
-        return (self.inputs(events),), {}
-
-    def validate_numpy_input(self, x: Any) -> None:
-        """coffea's hook: InputError unless `x` is a plain matrix with one column for each feature."""
+    def _check_matrix(self, x: Any) -> None:
         if isinstance(x, np.ma.MaskedArray):
             # numpy would hand on what lies under the mask.
             raise InputError(f"{self.source}: masked array; fill what is masked first")
@@ -151,15 +149,8 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
         if np.asarray(x).dtype.kind not in "biuf":
             raise InputError(f"{self.source}: {np.asarray(x).dtype} are no numbers")
 
-    def numpy_call(self, x: Any) -> Floats:
-        """coffea's hook: matrix of features -> scores."""
-        return self.scores(x)
-
-    def _create_session(self) -> ort.InferenceSession:
-        return _session(self.sha256, self._payload, self.source)
-
     def _run(self, x: Any, outputs: Sequence[str]) -> list[Floats]:
-        self.validate_numpy_input(x)
+        self._check_matrix(x)
         x = np.ascontiguousarray(x, dtype=np.float32)
         if len(x) == 0:
             # ONNX Runtime aborts the process on an LSTM over no rows, and raises on a convolution.
@@ -172,7 +163,8 @@ class OnnxTagger(nonserializable_attribute, numpy_call_wrapper):
         # vector register, differently.  With whole registers an event's score does not depend on its chunk.
         padding = -len(x) % _REGISTER
         padded = np.pad(x, ((0, padding), (0, 0)), mode="edge") if padding else x
-        found = self.session.run(list(outputs), {self.card.inputs[0].name: padded})
+        session = _session(self.sha256, self._payload, self.source)
+        found = session.run(list(outputs), {self.card.inputs[0].name: padded})
         return [o.reshape(-1)[: len(x)] for o in found]
 
 
