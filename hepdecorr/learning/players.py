@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -24,10 +24,12 @@ class Recipe:
     `keep`: 'best' for the epoch of the smallest criterion, 'last' for the last one.  `slack`: among the
     epochs whose criterion is within this fraction of the smallest the latest is kept, since a criterion
     that measures dependence is noisy and the learning rate falls.  `patience`: stop after so many epochs
-    without a better criterion, 0 for never.  `checkpoint`: epochs between checkpoints.
+    without a better criterion, 0 for never.  `checkpoint`: epochs between checkpoints.  `turns`: batches
+    that the stage has at least, for which a small sample gets more epochs.
     """
 
     epochs: int = 20
+    turns: int = 0
     batch: int = 1024
     patience: int = 0
     keep: str = "best"
@@ -40,8 +42,12 @@ class Recipe:
         for name in ("epochs", "batch", "checkpoint"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if min(self.patience, self.slack) < 0:
-            raise InputError("patience and slack cannot be negative")
+        if min(self.patience, self.slack, self.turns) < 0:
+            raise InputError("patience, slack and turns cannot be negative")
+
+    def lasting(self, turns_an_epoch: int) -> Recipe:
+        """The recipe with as many epochs as `turns` asks for."""
+        return replace(self, epochs=max(self.epochs, -(-self.turns // turns_an_epoch)))
 
 
 @dataclass(frozen=True)

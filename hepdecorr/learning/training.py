@@ -71,6 +71,7 @@ class Play:
         at the end.  No epoch is kept before the fraction `settled` of the stage.  Raises InputError when
         a loss is not finite.
         """
+        recipe = recipe.lasting(data.train.turns(recipe.batch))
         seats = {name: Seat(name, player, self.fabric) for name, player in players.items()}
         run = Run(
             stage, len(self.history), seats, first=min(recipe.epochs, math.ceil(settled * recipe.epochs) + 1)

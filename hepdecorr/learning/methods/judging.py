@@ -14,7 +14,7 @@ from hepdecorr.learning.terms.entropy import mutual_information
 from hepdecorr.learning.terms.term import Adversary, Term
 
 CHUNK = 8192
-MOST = 65536  # validation events that terms are evaluated on: distances cost their square
+PIECE, MOST = 2048, 32768  # events a term is evaluated on at once, and in all: distances cost their square
 SLACK = 0.03  # nats by which an adversary may miss before the game is called unstable
 
 
@@ -93,8 +93,8 @@ def _complaint(loss: float, floor: float, information: float) -> str:
 def _chunks(logit: Tensor, b: Batch) -> Sequence[tuple[Tensor, Batch]]:
     """Chunks that each hold events from all over the sample, whatever its order."""
     count = len(logit)
-    number = max(1, round(min(count, MOST) / CHUNK))
-    step = max(number, -(-count // CHUNK))
+    number = max(1, round(min(count, MOST) / PIECE))
+    step = max(number, -(-count // PIECE))
     return [(logit[k::step], b.take(slice(k, None, step))) for k in range(number)]
 
 
