@@ -9,7 +9,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 # The pinned versions with which the project was last seen to pass; pyproject states the honest ranges.
 INSTALL = ("-c", "constraints.txt", "-e", ".[all]")
-TEST = ("dcor", "hypothesis", "pytest", "pytest-cov")
+TEST = ("dcor", "hypothesis", "pytest")
 LINT = ("mypy", "ruff", "types-PyYAML")
 
 
