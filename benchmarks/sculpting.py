@@ -55,13 +55,13 @@ def main(
 def summarise(metrics: dict[str, Any]) -> None:
     """Print mean +- spread over seeds."""
     for name, tagger in metrics["taggers"].items():
-        runs = tagger["evaluations"]
+        runs = tagger
         print(f"{name}: AUC {spread([r['auc']['value'] for r in runs], digits=5)}, {len(runs)} seeds")
         for i, rejection in enumerate(r["rejection"] for r in runs[0]["signal_efficiency"]):
             points = [r["sculpting"][i] for r in runs]
             efficiency = spread([r["signal_efficiency"][i]["efficiency"]["value"] for r in runs], digits=4)
             excess = spread([p["excess"] for p in points], digits=5)
-            upper = spread([p["upper_limit"] for p in points], digits=5)
+            upper = spread([p["excess_upper"] for p in points], digits=5)
             lowest = min(r["p_holm"][i] for r in runs)
             print(
                 f"  rejection {rejection:5}: signal efficiency {efficiency}, JSD floor {points[0]['floor']:.5f}, "
