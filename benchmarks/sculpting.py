@@ -64,8 +64,9 @@ def summarise(metrics: dict[str, Any]) -> None:
             upper = spread([p["excess_upper"] for p in points], digits=5)
             lowest = min(r["p_holm"][i] for r in runs)
             print(
-                f"  rejection {rejection:5}: signal efficiency {efficiency}, JSD floor {points[0]['floor']:.5f}, "
-                f"excess {excess}, upper limit {upper}, smallest Holm p {lowest:.3f}"
+                f"  rejection {rejection:5}: signal efficiency {efficiency}, "
+                f"JSD floor {points[0]['floor']:.5f}, excess {excess}, upper limit {upper}, "
+                f"smallest Holm p {lowest:.3f}"
             )
 
 
