@@ -1,0 +1,103 @@
+"""What the steps rest on: stamps, renamed histograms, configs that ship."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import hist
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hepdecorr.cli import proof, stamps
+from hepdecorr.cli.steps import Analysis
+from hepdecorr.config import load
+from hepdecorr.errors import InputError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "analysis_configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_configs_that_ship_are_sound(path: Path, tmp_path: Path) -> None:
+    config = load(path, overrides=[f"output={tmp_path}"])
+    Analysis(config, console=Console(quiet=True), only=[]).check_methods()
+
+
+def test_only_a_tagger_that_there_is(tmp_path: Path) -> None:
+    config = load(CONFIGS[0], overrides=[f"output={tmp_path}"])
+    with pytest.raises(InputError, match="did you mean 'plain'"):
+        Analysis(config, console=Console(quiet=True), only=["plan"])
+
+
+def test_a_stamp_fits_only_its_key_and_outputs_that_are_there(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    stamp = stamps.Stamp(tmp_path / "stamp.json", "key")
+    assert not stamp.fits()
+    stamp.write(fact=3)
+    assert stamp.fits()
+    assert not stamp.fits(output)
+    output.touch()
+    assert stamp.fits(output)
+    assert not stamps.Stamp(stamp.path, "another").fits(output)
+    content = json.loads(stamp.path.read_text())
+    assert content["fact"] == 3
+    assert content["versions"]["numpy"] == np.__version__
+    stamp.path.write_text(stamp.path.read_text()[:20])
+    assert not stamp.fits(output)
+    stamp.remove()
+    assert stamps.Stamp.read(stamp.path) is None
+
+
+def test_digests_see_files_by_content_and_inputs_by_change(tmp_path: Path) -> None:
+    file = tmp_path / "a.root"
+    file.write_bytes(b"one")
+    before = stamps.digest({"x": 1}, file)
+    assert before == stamps.digest({"x": 1}, file)
+    assert before != stamps.digest({"x": 2}, file)
+
+    class Dataset:
+        name = "d"
+        files = (str(file), "root://server//b.root")
+
+    old = stamps.inputs([Dataset])
+    file.write_bytes(b"two")
+    os.utime(file, ns=(1, 1))
+    assert stamps.inputs([Dataset]) != old
+    assert before != stamps.digest({"x": 1}, file)
+    with pytest.raises(TypeError):
+        stamps.digest(object())
+
+
+def test_every_step_has_code_to_watch() -> None:
+    digests = {step: stamps.code(step) for step in stamps.CODE}
+    assert len(set(digests.values())) == len(digests)
+    for names in stamps.CODE.values():
+        assert all((stamps.PACKAGE / name).exists() for name in names)
+
+
+def test_renamed_keeps_the_contents_of_the_chosen() -> None:
+    axes = [hist.axis.StrCategory([], growth=True, name=n) for n in ("dataset", "tagger", "category")]
+    filled = hist.Hist(*axes, hist.axis.Regular(4, 0, 1, name="mass"), storage=hist.storage.Weight())
+    for tagger, weight in (("a-1", 1.0), ("b-1", 2.0), ("a-2", 4.0)):
+        filled.fill(dataset="d", tagger=tagger, category="before", mass=[0.1, 0.6, 7.0], weight=weight)
+    found = proof.renamed(filled, {"b": "b-1", "a": "a-1"})
+    assert list(found.axes["tagger"]) == ["b", "a"]
+    values = found.values(flow=True)
+    assert found["d", "b", "before", 0].value == 2.0
+    assert found["d", "a", "before", 2].value == 1.0
+    # the overflow comes along, the tagger that was not chosen does not
+    assert values.sum() == 9.0
+
+
+def test_curves_of_one_stage_and_of_several() -> None:
+    one = {"stage": "tagger", "curves": {"tagger/classify": [0.5, None]}}
+    (name, values), *rest = proof.curves([one]).items()
+    assert (name, values[0], rest) == ("tagger/classify", 0.5, [])
+    assert math.isnan(values[1])
+    assert set(proof.curves([one, {"stage": "two", "curves": {"valid/auc": [1.0]}}])) == {
+        "tagger: tagger/classify",
+        "two: valid/auc",
+    }
