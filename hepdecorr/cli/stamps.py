@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -43,6 +44,17 @@ def code(step: str) -> str:
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
         digests += [(str(f.relative_to(PACKAGE)), _content(f)) for f in files]
     return digest(digests)
+
+
+def own_code(content: Any, *, base: Path) -> list[Path]:
+    """The user's files that plain data name, as 'my_term.py:Mine' does: what they say decides as well."""
+    if isinstance(content, Mapping):
+        content = list(content.values())
+    if isinstance(content, list | tuple):
+        return sorted({path for part in content for path in own_code(part, base=base)})
+    found = re.fullmatch(r"(.+\.py):\w+", content) if isinstance(content, str) else None
+    path = base / found[1] if found else None
+    return [path] if path is not None and path.is_file() else []
 
 
 def inputs(datasets: Iterable[Any]) -> list[list[Any]]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hepdecorr import catalogue
 from hepdecorr.cli import show
-from hepdecorr.cli.stamps import Stamp, code, digest, inputs, versions
+from hepdecorr.cli.stamps import Stamp, code, digest, inputs, own_code, versions
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
 from hepdecorr.table import Table
@@ -45,6 +45,7 @@ class Analysis:
             inputs(datasets),
             code("table"),
             processor_code,
+            *self._own_code(),
         )
         stamp = Stamp(folder / "stamp.json", key)
         if not redo and stamp.fits(folder / "manifest.json"):
@@ -110,6 +111,7 @@ class Analysis:
             {name: (path / "tagger.onnx") for name, path in models.items()},
             code("evaluate"),
             self._code_of(config.processors.evaluate),
+            *self._own_code(),
         )
         stamp = Stamp(folder / "stamp.json", key)
         if not redo and stamp.fits(folder / "scores" / "manifest.json", folder / "histograms.zip"):
@@ -233,6 +235,12 @@ class Analysis:
     def _code_of(self, name: str) -> str:
         where = name.rpartition(":")[0]
         return (self.config.base / where).read_text() if where.endswith(".py") else name
+
+    def _own_code(self) -> list[Path]:
+        """The user's files with features, cuts and schemas."""
+        content = self.config.model_dump(mode="json", by_alias=True)
+        sections = ("samples", "selection", "weights", "features", "nuisances")
+        return own_code([content[s] for s in sections], base=self.config.base)
 
     def _datasets(self) -> list[Any]:
         from hepdecorr.columnar import filesets

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from hepdecorr.cli import show
-from hepdecorr.cli.stamps import Stamp, code, digest
+from hepdecorr.cli.stamps import Stamp, code, digest, own_code
 from hepdecorr.config import Config, load
 from hepdecorr.errors import InputError
 from hepdecorr.table import Table
@@ -49,6 +49,7 @@ class Job:
             config.digest("split", "nuisances", "working_points"),
             config.training.precision,
             code("train"),
+            *own_code(config.taggers[tagger], base=config.base),
         )
         name = f"{config.name}-{tagger}-{seed}"
         return cls(tagger, seed, key, config.models_folder / name, config.output_folder / "training" / name)

@@ -6,13 +6,15 @@ import json
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import hist
 import numpy as np
 import pytest
 from rich.console import Console
 
-from hepdecorr.cli import proof, stamps
+from hepdecorr.cli import proof, stamps, training
 from hepdecorr.cli.steps import Analysis
 from hepdecorr.config import load
 from hepdecorr.errors import InputError
@@ -69,6 +71,25 @@ def test_digests_see_files_by_content_and_inputs_by_change(tmp_path: Path) -> No
     assert before != stamps.digest({"x": 1}, file)
     with pytest.raises(TypeError):
         stamps.digest(object())
+
+
+def test_the_users_own_files_decide_as_well(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def rho(events):\n    return events.Bcand_mbc\n")
+    sets = [f"output={tmp_path}", f"features=[r2, {mine}:rho]", f"taggers={{t: {{terms: [{mine}:Term]}}}}"]
+    config = load(CONFIGS[0], overrides=sets)
+    analysis = Analysis(config, console=Console(quiet=True), only=[])
+    assert analysis._own_code() == [mine]
+    assert stamps.own_code({"a": ["absent.py:X", "Photon.pt", 3, None]}, base=tmp_path) == []
+
+    def key() -> str:
+        table: Any = SimpleNamespace(fingerprint="f")
+        return training.Job.of(config, table, tagger="t", seed=1).key
+
+    before = key()
+    assert key() == before
+    mine.write_text("def rho(events):\n    return -events.Bcand_mbc\n")
+    assert key() != before
 
 
 def test_every_step_has_code_to_watch() -> None:
