@@ -12,7 +12,8 @@ import torch
 from hepdecorr.card import Card, Nuisance
 from hepdecorr.errors import InputError
 from hepdecorr.learning import Streamed, finish, train
-from hepdecorr.learning.fitting import working_points
+from hepdecorr.learning.batches import Layout
+from hepdecorr.learning.fitting import load, working_points
 from hepdecorr.table import Split
 
 SPLIT = Split(10, (0, 1), (2,))
@@ -59,6 +60,17 @@ def test_from_table_to_tagger(make_table, tmp_path: Path) -> None:
     assert card.training["stages"][0]["epochs"] == 6
     assert card.training["stages"][0]["kept"] > 1
     assert card.training["stable"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_test_events_are_kept_from_the_training(make_table, stream: bool) -> None:
+    table = make_table()
+    fold = table.read(["fold", "leaky"])
+    data = load(table, Layout.of(table), split=SPLIT, stream=stream)
+    for events, folds in ((data.train, range(3, 10)), (data.validation, (0, 1))):
+        found = torch.cat([b.x[:, 0] for b in events.batches(500, shuffle=False)])
+        wanted = fold["leaky"][np.isin(fold["fold"], list(folds))]
+        np.testing.assert_allclose(np.sort(found.numpy()), np.sort(wanted), rtol=1e-6)
 
 
 def test_the_seed_decides(make_table) -> None:
