@@ -94,17 +94,26 @@ class Nuisance(_Section):
 
 
 class Cut(_Section):
-    """Keep events with min <= feature < max."""
+    """Keep events with min <= feature < max, or those for which a function of the events says true."""
 
-    feature: str
+    feature: str = ""
     min: float | None = None
     max: float | None = None
+    function: str = ""  # my_cuts.py:good
 
     @model_validator(mode="after")
     def _bounded(self) -> Cut:
-        if self.min is None and self.max is None:
-            raise ValueError("a cut needs min, max or both")
+        if bool(self.feature) == bool(self.function):
+            raise ValueError("a cut names either a feature or a function")
+        bounds = self.min is not None or self.max is not None
+        if bounds != bool(self.feature):
+            raise ValueError("a cut on a feature needs min, max or both; a function takes neither")
         return self
+
+    @property
+    def spec(self) -> dict[str, Any] | str:
+        """The cut as processors take it."""
+        return self.function or {"feature": self.feature, "min": self.min, "max": self.max}
 
 
 class Running(_Section):
@@ -235,6 +244,12 @@ class Document:
         except yaml.MarkedYAMLError as err:
             line = err.problem_mark.line + 1 if err.problem_mark else 1
             raise InputError(f"{path}:{line}: not valid YAML: {err.problem}") from None
+        except yaml.YAMLError as err:
+            raise InputError(f"{path}: not valid YAML: {str(err).splitlines()[0]}") from None
+        except RecursionError:
+            raise InputError(
+                f"{path}: an anchor (&) contains itself, or the YAML is nested too deep"
+            ) from None
 
     def _note(self, node: yaml.Node | None, place: Place) -> None:
         if node is None:
@@ -242,6 +257,8 @@ class Document:
         self.lines.setdefault(place, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise InputError(f"{self.shown}:{key.start_mark.line + 1}: a key must be a single word")
                 inner = (*place, key.value)
                 if inner in self.lines:
                     # PyYAML would keep the last one and say nothing.

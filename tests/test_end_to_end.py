@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,11 +181,11 @@ def test_a_killed_training_goes_on(analysis: Path, finished: Path, tmp_path: Pat
     work = analysis / "out" / "training" / "small-plain-1" / "checkpoints"
     process = subprocess.Popen(command, cwd=analysis, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(work.glob("*")) and time.monotonic() < deadline and process.poll() is None:
+    while not list(work.rglob("*.pt")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert list(work.glob("*")), "killed before its first checkpoint"
+    assert list(work.rglob("*.pt")), "killed before its first checkpoint"
     assert not list(tmp_path.rglob("tagger.onnx")), "killed after its end"
     hepdecorr(*command[3:], cwd=analysis)
     resumed = OnnxTagger(tmp_path / "small-plain-1")
@@ -201,6 +202,8 @@ def test_a_killed_training_goes_on(analysis: Path, finished: Path, tmp_path: Pat
         (["taggers.plain.type=Tager"], r"taggers\.plain.*no 'Tager'.*did you mean 'Tagger'"),
         (["taggers.disco.terms.0.type=Disco"], r"taggers\.disco.*no 'Disco'.*did you mean 'DisCo'"),
         (["taggers.disco.terms.0.strenth=3"], r"taggers\.disco.*'strenth'.*did you mean 'strength'"),
+        (["taggers.plain.network={type: MLP, hidden: 3}"], r"taggers\.plain.*wrong type"),
+        (["taggers.disco.terms.0.strength=strong"], r"taggers\.disco.*'strong'"),
         (["samples.datasets.signal.files=absent.root"], r"no file absent\.root"),
         (["samples.datasets.signal.files=absent*.root"], r"no file matches absent"),
         (["samples.tree=Evens"], r"(signal|continuum_0)\.root.*Evens"),
@@ -246,6 +249,37 @@ def test_verbs_say_what_is_missing_before_them(analysis: Path, tmp_path: Path) -
             code=2,
         )
         assert f"hepdecorr {missing} small.yaml" in printed
+
+
+def test_steps_refuse_what_an_earlier_one_made_of_another_config(
+    analysis: Path, finished: Path, tmp_path: Path
+) -> None:
+    for name in ("out", "models"):
+        shutil.copytree(finished / name, tmp_path / name)
+    outputs = ["--set", f"output={tmp_path / 'out'}", "--set", f"models={tmp_path / 'models'}"]
+    fewer = [*outputs, "--set", "features=[r2, cos_tbto]"]
+    for verb in ("train", "evaluate"):
+        printed = hepdecorr(verb, "small.yaml", *fewer, cwd=analysis, code=2)
+        assert "other features" in printed
+    cut = [*outputs, "--set", "selection=[{feature: m_bc, min: 5.21}]"]
+    assert "another config" in hepdecorr("report", "small.yaml", *cut, cwd=analysis, code=2)
+    model = tmp_path / "models" / "small-plain-1" / "tagger.onnx"
+    shutil.copy(tmp_path / "models" / "small-disco-1" / "tagger.onnx", model)
+    printed = hepdecorr("report", "small.yaml", *outputs, cwd=analysis, code=2)
+    assert "plain-1 has been trained again" in printed
+
+
+def test_a_failed_table_leaves_no_manifest_and_a_damaged_one_is_made_again(
+    analysis: Path, tmp_path: Path
+) -> None:
+    outputs = ["--set", f"output={tmp_path / 'out'}", "--set", "running.executor=iterative"]
+    manifest = tmp_path / "out" / "table" / "manifest.json"
+    hepdecorr("table", "small.yaml", *outputs, cwd=analysis)
+    manifest.write_text("{")
+    assert "complete: 11,000" in hepdecorr("table", "small.yaml", *outputs, cwd=analysis)
+    nothing = [*outputs, "--set", "selection=[{feature: m_bc, min: 6}]"]
+    hepdecorr("table", "small.yaml", *nothing, cwd=analysis, code=2)
+    assert not manifest.exists()
 
 
 def test_init_makes_a_working_copy(tmp_path: Path) -> None:

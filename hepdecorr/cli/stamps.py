@@ -102,9 +102,10 @@ class Stamp:
         found = self.read(self.path)
         return found is not None and found["key"] == self.key and all(p.exists() for p in outputs)
 
-    def remove(self) -> None:
-        """Before the work: what lies there is from now on unfinished."""
-        self.path.unlink(missing_ok=True)
+    def remove(self, *outputs: Path) -> None:
+        """Before the work: what lies there is from now on unfinished, and must not look like the whole."""
+        for path in (self.path, *outputs):
+            path.unlink(missing_ok=True)
 
     def write(self, **facts: Any) -> None:
         """After the work."""

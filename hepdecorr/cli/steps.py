@@ -48,17 +48,17 @@ class Analysis:
             *self._own_code(),
         )
         stamp = Stamp(folder / "stamp.json", key)
-        if not redo and stamp.fits(folder / "manifest.json"):
+        if not redo and stamp.fits(folder / "manifest.json") and (table := _opened(folder)) is not None:
             self._say("table", f"finished already: {folder}")
-            return Table.open(folder)
+            return table
         self._check_branches(datasets)
-        stamp.remove()
+        stamp.remove(folder / "manifest.json")
         processor = self._processor(
             "table",
             folder=folder,
             features=config.features,
             nuisances=self._nuisances(),
-            selection=[c.model_dump() for c in config.selection],
+            selection=[c.spec for c in config.selection],
             weights=config.weights,
             folds=config.split.folds,
             base=config.base,
@@ -117,12 +117,12 @@ class Analysis:
         if not redo and stamp.fits(folder / "scores" / "manifest.json", folder / "histograms.zip"):
             self._say("evaluate", f"finished already: {folder}")
             return
-        stamp.remove()
+        stamp.remove(folder / "scores" / "manifest.json", folder / "histograms.zip")
         processor = self._processor(
             "evaluate",
             taggers=models,
             nuisances=self._nuisances(),
-            selection=[c.model_dump() for c in config.selection],
+            selection=[c.spec for c in config.selection],
             weights=config.weights,
             split=config.table_split,
             folder=folder / "scores",
@@ -139,7 +139,11 @@ class Analysis:
         )
         _drop_strays(scores)
         histograms.save(outcome.out["histograms"], folder / "histograms.zip")
-        stamp.write(completeness=outcome.report.to_dict())
+        stamp.write(
+            completeness=outcome.report.to_dict(),
+            asked=self._asked_of_evaluation(),
+            taggers={name: digest(path / "tagger.onnx") for name, path in models.items()},
+        )
         shutil.rmtree(self.output / "evaluation.part", ignore_errors=True)
         self._say("evaluate", f"{outcome.report.summary()}; {scores.rows:,} test events in {folder}")
 
@@ -151,14 +155,16 @@ class Analysis:
         evaluated = Stamp.read(scores / "stamp.json")
         if evaluated is None:
             raise InputError(f"{scores}: not evaluated yet; run 'hepdecorr evaluate {self.config.path.name}'")
+        models = self._models()
+        self._check_evaluated(evaluated, models)
         key = digest(evaluated["key"], self.config.digest(), list(self.taggers), code("report"))
         stamp = Stamp(self.output / "report" / "stamp.json", key)
         folder = self.output / "report"
         if not redo and stamp.fits(folder / "report.html", folder / "metrics.json"):
             self._say("report", f"finished already: {folder / 'report.html'}")
             return
-        stamp.remove()
-        proof.write(self.config, folder=folder, models=self._models(), console=self.console)
+        stamp.remove(folder / "report.html", folder / "metrics.json")
+        proof.write(self.config, folder=folder, models=models, console=self.console)
         stamp.write()
         self._say("report", f"{folder / 'report.html'}, with figures and metrics.json beside it")
 
@@ -191,7 +197,7 @@ class Analysis:
         asked: list[tuple[str, tuple[str | int, ...]]] = []
         asked += [(name, ("features", i)) for i, name in enumerate(config.features)]
         asked += [(spec.feature or name, ("nuisances", name)) for name, spec in config.nuisances.items()]
-        asked += [(cut.feature, ("selection", i)) for i, cut in enumerate(config.selection)]
+        asked += [(cut.feature or cut.function, ("selection", i)) for i, cut in enumerate(config.selection)]
         asked += [(name, ("weights", i)) for i, name in enumerate(config.weights)]
         return asked
 
@@ -273,13 +279,37 @@ class Analysis:
         settings = self.config.running.model_dump()
         return {"treename": self.config.samples.tree, "schema": self._schema(), **settings}
 
+    def _asked_of_evaluation(self) -> str:
+        return self.config.digest("samples", "selection", "weights", "nuisances", "split")
+
+    def _check_evaluated(self, evaluated: Mapping[str, Any], models: Mapping[str, Path]) -> None:
+        """Whether the scores are those of this config and of the taggers as they are now."""
+        again = f"run 'hepdecorr evaluate {self.config.path.name}' first"
+        folder = self.output / "evaluation"
+        if evaluated.get("asked", self._asked_of_evaluation()) != self._asked_of_evaluation():
+            raise InputError(f"{folder}: evaluated with another config; {again}")
+        known = evaluated.get("taggers", {})
+        for name, path in models.items():
+            if name in known and known[name] != digest(path / "tagger.onnx"):
+                raise InputError(f"{folder}: {name} has been trained again since it was evaluated; {again}")
+
     def _ready_table(self) -> Table:
+        from hepdecorr.columnar import features
+
         folder = self.output / "table"
         if Stamp.read(folder / "stamp.json") is None:
             raise InputError(
                 f"{folder}: no finished table; run 'hepdecorr table {self.config.path.name}' first"
             )
-        return Table.open(folder)
+        table = Table.open(folder)
+        wanted = {"feature": features.expand(self.config.features), "nuisance": list(self.config.nuisances)}
+        for role, names in wanted.items():
+            if sorted(table.names(role)) != sorted(names):
+                raise InputError(
+                    f"{folder}: made with other {role}s than the config now has; "
+                    f"run 'hepdecorr table {self.config.path.name}' first"
+                )
+        return table
 
     def _models(self) -> dict[str, Path]:
         """Folder of each trained tagger, by TAGGER-SEED."""
@@ -301,7 +331,7 @@ class Analysis:
 
         if Stamp.read(self.output / "table" / "stamp.json") is None:
             return
-        table = Table.open(self.output / "table")
+        table = self._ready_table()
         for name, folder in models.items():
             tagger, _, seed = name.rpartition("-")
             job = training.Job.of(self.config, table, tagger=tagger, seed=int(seed))
@@ -316,6 +346,14 @@ class Analysis:
 
     def _say(self, step: str, text: str) -> None:
         self.console.print(f"[bold]{step}[/] {text}", highlight=False, soft_wrap=True)
+
+
+def _opened(folder: Path) -> Table | None:
+    """The finished table; None where it is damaged, so that it is made again."""
+    try:
+        return Table.open(folder)
+    except InputError:
+        return None
 
 
 def _drop_strays(table: Table) -> None:

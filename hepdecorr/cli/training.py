@@ -90,7 +90,10 @@ def check_methods(config: Config, taggers: Sequence[str], *, features: Sequence[
             chosen = spec.pop("features", None) or list(features)
             protected = spec.pop("nuisances", None) or list(config.nuisances)
             spec.pop("balance", None)
-            catalogue.build(spec, home=METHODS, base=config.base, features=chosen, nuisances=protected)
+            try:
+                catalogue.build(spec, home=METHODS, base=config.base, features=chosen, nuisances=protected)
+            except (TypeError, ValueError) as err:
+                raise InputError(f"a value is of the wrong type or out of range: {err}") from err
 
 
 def run(
@@ -132,8 +135,9 @@ def _side_by_side(
                         _report(asked[future], future.result(), say=say)
             except BaseException:
                 # What has begun keeps its checkpoints; what has not must not begin.
+                processes = list((getattr(pool, "_processes", None) or {}).values())  # shutdown forgets them
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in list(getattr(pool, "_processes", {}).values()):
+                for process in processes:
                     process.terminate()
                 raise
 
@@ -162,7 +166,9 @@ def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]
             seed=job.seed,
             device=config.training.device,
             precision=config.training.precision,
-            folder=job.work / "checkpoints",
+            folder=job.work
+            / "checkpoints"
+            / job.key[:16],  # those of other code or another config are no use
             progress=lambda stage, epoch, epochs, _: put(job.key, stage, epoch, epochs),
             base=config.base,
         )
@@ -230,5 +236,9 @@ def histories(config: Config, taggers: Iterable[str]) -> dict[str, list[dict[str
             path = config.output_folder / "training" / f"{config.name}-{name}-{seed}" / "history.json"
             if not path.is_file():
                 raise InputError(f"{path}: missing; run 'hepdecorr train {config.path.name}' first")
-            found[f"{name}-{seed}"] = json.loads(path.read_text())
+            try:
+                found[f"{name}-{seed}"] = json.loads(path.read_text())
+            except ValueError:
+                again = f"run 'hepdecorr train {config.path.name} --only {name} --redo'"
+                raise InputError(f"{path}: damaged; {again}") from None
     return found

@@ -65,6 +65,13 @@ def test_a_good_one_has_defaults_and_paths_from_its_folder(tmp_path: Path) -> No
         ("name: toy", "name: toy\nworking_points: [95]", 1, "between 0 and 1"),
         ("name: toy", "name: toy\nrunning: {executor: spark}", 2, "'iterative', 'futures' or 'dask'"),
         ("name: toy", "name: toy\nrunning: {workers: 0}", 2, "greater than or equal to 1"),
+        ("name: toy", "name: toy\nselection: [{feature: r2}]", 2, "needs min, max or both"),
+        (
+            "name: toy",
+            "name: toy\nselection: [{function: c.py:f, feature: r2, min: 1}]",
+            2,
+            "either a feature or",
+        ),
         ("name: toy", "name: [toy", 2, "not valid YAML"),
     ],
 )
@@ -109,3 +116,18 @@ def test_files_that_are_no_yaml(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="mapping of keys"):
         load(write(tmp_path, "- a\n- b\n"))
     assert read_yaml(write(tmp_path, "a: [1, 2]\n")) == {"a": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("? [1, 2]\n: 3\n", "mine.yaml:1: a key must be a single word"),
+        ("name: x\nfeatures: &f\n  - *f\n", "contains itself"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_odd_yaml_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load(path)

@@ -121,6 +121,19 @@ def test_distance_correlation_is_that_of_dcor(seed: int, slope: float) -> None:
     assert float(unbiased) == pytest.approx(dcor.u_distance_correlation_sqr(s, z), abs=0.004)
 
 
+def test_disco_is_unbiased_under_steep_weights() -> None:
+    """Independent variables give zero on average, whatever the weights and their link with the score."""
+    generator = torch.Generator().manual_seed(3)
+    found = []
+    for _ in range(60):
+        s, z = torch.randn(2, 400, generator=generator, dtype=torch.float64)
+        rank = (s.argsort().argsort().double() + 0.5) / len(s)
+        found.append(distance_correlation(s, z, 1 / (1 - rank + 0.01), unbiased=True))
+    mean, error = torch.stack(found).mean(), torch.stack(found).std() / len(found) ** 0.5
+    assert abs(float(mean)) < 3.5 * float(error)
+    assert float(error) < 0.003
+
+
 def test_distance_correlation_gradient() -> None:
     g = torch.Generator().manual_seed(1)
     s, z, w = (torch.rand(12, dtype=torch.float64, generator=g) + 0.1 for _ in range(3))

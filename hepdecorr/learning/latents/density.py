@@ -37,7 +37,7 @@ def stratified_weights(batch: int, *, rows: int, w: Tensor | None = None) -> Wei
     of M + 1 in the circulating code puts these into columns 0 and 1 instead.)  With event weights `w`
     all are proportional to the component's weight and normalised row by row.
     """
-    others = batch - 1
+    others = max(1, batch - 1)  # a batch of one is its own mixture
     rows = max(rows, batch)
     part = torch.ones(batch, dtype=torch.float64) if w is None else w / w.mean()
     shifted = part.roll(-1)

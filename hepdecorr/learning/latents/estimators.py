@@ -69,11 +69,14 @@ class Ratio(nn.Module):
 
     def chase(self, latent: Latent, b: Batch) -> Tensor:
         z = latent.sample
-        moved = [c[torch.randperm(len(c), device=z.device)] for c in z[:, : self.sensitive].T]
-        shuffled = torch.cat([torch.stack(moved, 1), z[:, self.sensitive :]], 1)
+        orders = [torch.randperm(len(z), device=z.device) for _ in range(self.sensitive)]
+        moved = torch.stack([z[order, k] for k, order in enumerate(orders)], 1)
+        shuffled = torch.cat([moved, z[:, self.sensitive :]], 1)
+        # A shuffled event is made of several, and weighs what they weigh together.
+        w_apart = b.w * torch.stack([b.w[order] for order in orders]).prod(0)
         joint = F.softplus(-self.net(z)).squeeze(-1)
         apart = F.softplus(self.net(shuffled)).squeeze(-1)
-        return weighted_mean(0.5 * (joint + apart), b.w)
+        return 0.5 * (weighted_mean(joint, b.w) + weighted_mean(apart, w_apart))
 
     def floor(self, latent: Latent, b: Batch) -> float:  # noqa: ARG002
         return math.log(2)
@@ -83,7 +86,10 @@ class Conditional(nn.Module):
     """A critic q(target | rest), a Gaussian mixture or a softmax over quantile bins.
 
     E[log q] + H(target) is a lower bound of I(target; rest) (Barber, Agakov 2003), tight for a good
-    critic.  target 'nuisance': the background rank itself, which z_S is aligned with; 'latent': z_S.
+    critic.  target 'nuisance': the background rank itself, which stands in for the z_S that is aligned with
+    it: then this is not the published TC_S but I(nuisance; rest), and it uses the nuisance and, by
+    `given: background`, the class label; signal is not looked at.  'latent': z_S, whose entropy is taken as
+    that of a unit Gaussian.  Several targets are summed, which bounds no joint information.
     sees 'mean': the posterior means, which are what the classifier is given later (independent samples
     do not make independent means); or 'sample'.
     """

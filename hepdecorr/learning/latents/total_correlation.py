@@ -22,7 +22,7 @@ class TotalCorrelation(LatentTerm):
     estimator (a name, or `{type: name, ...}`):
     Stratified, as published: blind in more than a few dimensions, where it tends to I(x; z_S) whatever
     the dependence.  Ratio: a critic tells joint from shuffled latents (FactorVAE).  Conditional: a
-    critic guesses the nuisance (or z_S) from the rest; H(z_S) minus its loss bounds TC from below.
+    critic guesses the nuisance (or z_S) from the rest: bounds I(nuisance; rest), a stand-in for TC.
     Distance: squared distance correlation, which loses power in more than about eight dimensions.
     """
 

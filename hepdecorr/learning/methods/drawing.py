@@ -35,15 +35,17 @@ class Drawing:
         self._grown = torch.zeros(0)
 
     def batch(self, turn: int) -> Batch:
-        """The events for this turn of the epoch, all of weight one."""
+        """The events for this turn of the epoch, weighted by how often each was drawn."""
         if turn % self._refresh == 0 or not len(self._grown):
             self._grown = self._weigh()
         # Systematic: one random number, then equal steps, so that the shares vary by at most one event.
         start = torch.rand(1, generator=self._generator, dtype=torch.float64).to(self._grown.device)
         steps = torch.arange(self._rows, dtype=torch.float64, device=self._grown.device) + start
         places = torch.searchsorted(self._grown, steps * (self._grown[-1] / self._rows))
-        drawn = self._background.take(places.clamp_max(len(self._grown) - 1))
-        return drawn._replace(w=torch.ones_like(drawn.w))
+        # An event that is drawn twice is one of weight two: its distance to itself says nothing.
+        places, counts = places.clamp_max(len(self._grown) - 1).unique_consecutive(return_counts=True)
+        drawn = self._background.take(places)
+        return drawn._replace(w=counts.to(drawn.w))
 
     @torch.no_grad()
     def _weigh(self) -> Tensor:

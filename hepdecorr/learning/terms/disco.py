@@ -94,8 +94,10 @@ def distance_correlation(s: Tensor, z: Tensor, w: Tensor, *, unbiased: bool = Fa
     a_variance = _mean_square(s, w) - 2 * (w * a_row**2).sum() + a_mean**2
     covariance = (a * b).sum()
     if unbiased:
-        # Expectation of the V-statistic for independent variables, to first order in 1 / n_eff.
-        covariance = covariance - (w**2).sum() * a_mean * b_mean
+        # What the V-statistic would be on average if the z were dealt to the events by lot.
+        square = w**2
+        lot = 2 * square @ a_row - square.sum() * a_mean
+        covariance = covariance - b_mean / (1 - square.sum()) * lot
     scale = (a_mean * b_mean).detach() ** 2 * 1e-8 + 1e-30
     return covariance / (a_variance * b_variance + scale).clamp_min(1e-30).sqrt()
 
