@@ -282,6 +282,12 @@ def test_a_failed_table_leaves_no_manifest_and_a_damaged_one_is_made_again(
     assert not manifest.exists()
 
 
+def test_an_output_that_is_no_folder_is_named(analysis: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    printed = hepdecorr("table", "small.yaml", "--set", f"output={tmp_path / 'taken'}", cwd=analysis, code=2)
+    assert "taken: cannot be made" in printed
+
+
 def test_init_makes_a_working_copy(tmp_path: Path) -> None:
     hepdecorr("init", "mine", cwd=tmp_path)
     assert (tmp_path / "mine" / "processors" / "sculpting.py").is_file()

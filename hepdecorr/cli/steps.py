@@ -29,7 +29,12 @@ class Analysis:
         self.taggers = {k: v for k, v in config.taggers.items() if not only or k in only}
         self.output = config.output_folder
         self._check()
-        self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise InputError(
+                f"{config.at('output')}: {self.output}: cannot be made ({err.strerror}); give another folder"
+            ) from None
 
     def table(self, *, redo: bool = False) -> Table:
         """ROOT files -> training table."""
