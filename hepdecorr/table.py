@@ -194,12 +194,12 @@ class Table:
             )
         except (KeyError, TypeError) as err:
             raise InputError(
-                f"{folder / MANIFEST}: not a manifest of a table ({err}); make the table again"
+                f"{folder / MANIFEST}: not a manifest of a table ({err}); make it again with --redo"
             ) from None
         for shard in table.shards:
             if not (folder / shard.file).is_file():
                 raise InputError(
-                    f"{folder / shard.file}: named by the manifest but missing; make the table again"
+                    f"{folder / shard.file}: named by the manifest but missing; make it again with --redo"
                 )
         return table
 
@@ -258,10 +258,10 @@ class Table:
         try:
             rows = pq.read_table(path, columns=sorted(needed), partitioning=None)
         except (pa.ArrowException, OSError) as err:
-            raise InputError(f"{path}: cannot be read ({err}); make the table again") from None
+            raise InputError(f"{path}: cannot be read ({err}); make it again with --redo") from None
         if rows.num_rows != shard.rows:
             raise InputError(
-                f"{path}: {rows.num_rows} rows, the manifest says {shard.rows}; make the table again"
+                f"{path}: {rows.num_rows} rows, the manifest says {shard.rows}; make it again with --redo"
             )
         arrays: Arrays = {n: rows.column(n).to_numpy() for n in needed}
         if "dataset" in wanted:
@@ -289,10 +289,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except ValueError as err:
-        raise InputError(f"{path}: not JSON ({err}); make the table again") from None
+        raise InputError(f"{path}: not JSON ({err}); make it again with --redo") from None
     if not isinstance(content, dict) or content.get("version") != VERSION:
         found = content.get("version") if isinstance(content, dict) else None
         raise InputError(
-            f"{path}: version {found} of the table's form, this hepdecorr reads {VERSION}; make it again"
+            f"{path}: version {found} of the table's form, this hepdecorr reads {VERSION}; make it again with --redo"
         )
     return content

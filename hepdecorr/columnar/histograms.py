@@ -154,7 +154,9 @@ def load(path: Path) -> dict[str, hist.Hist[Any]]:
         with zipfile.ZipFile(path) as archive:
             return read(archive)
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, OSError) as err:
-        raise InputError(f"{path}: no readable file of histograms ({err}); make it again") from None
+        raise InputError(
+            f"{path}: no readable file of histograms ({err}); make it again with --redo"
+        ) from None
 
 
 def write(archive: zipfile.ZipFile, histograms: Mapping[str, hist.Hist[Any]]) -> None:

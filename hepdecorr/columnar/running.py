@@ -272,6 +272,10 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         from distributed import Client, LocalCluster
     except ImportError:
         raise InputError("executor 'dask' needs Dask: pip install 'hepdecorr[dask]'") from None
+    if not logger.isEnabledFor(logging.DEBUG):
+        logging.getLogger("distributed").setLevel(
+            logging.WARNING
+        )  # it tells of every worker that comes and goes
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=20)
