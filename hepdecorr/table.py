@@ -293,6 +293,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("version") != VERSION:
         found = content.get("version") if isinstance(content, dict) else None
         raise InputError(
-            f"{path}: version {found} of the table's form, this hepdecorr reads {VERSION}; make it again with --redo"
+            f"{path}: version {found}, this hepdecorr reads {VERSION}; make it again with --redo"
         )
     return content

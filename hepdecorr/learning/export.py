@@ -72,9 +72,22 @@ def to_onnx(method: Method, *, card: Card) -> bytes:
     if program is None:
         raise InputError(f"tagger {card.name}: torch could not export the method")
     model = program.model_proto
+    _strip(model)
     onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
     graph: bytes = model.SerializeToString()
     return graph
+
+
+def _strip(model: Any) -> None:
+    """Take out what the exporter notes of the source: stack traces, with paths of this machine."""
+    graphs = [model.graph, *model.functions]
+    for graph in graphs:
+        entries = [graph, *graph.node, *graph.value_info]
+        if graph is model.graph:
+            entries += [*graph.input, *graph.output, *graph.initializer]
+        for entry in entries:
+            entry.doc_string = ""
+            del entry.metadata_props[:]
 
 
 def check(graph: bytes, method: Method, *, name: str, sample: Tensor) -> None:

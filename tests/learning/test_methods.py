@@ -77,6 +77,7 @@ def test_onnx_gives_what_torch_gives(learned, card: Card, tmp_path: Path, toy: D
     folder = export(method, card=card, folder=tmp_path / "models" / name, sample=x)
     assert sorted(p.name for p in folder.iterdir()) == ["card.yaml", "tagger.onnx"]
     assert [p.name for p in folder.parent.iterdir()] == [name]
+    assert b".py" not in (folder / "tagger.onnx").read_bytes()  # no paths of the machine that trained
     session = onnxruntime.InferenceSession(folder / "tagger.onnx", providers=["CPUExecutionProvider"])
     known = session.get_modelmeta().custom_metadata_map[METADATA_KEY]
     assert Card.from_json(known, source=str(folder)) == card
