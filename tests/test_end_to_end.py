@@ -195,6 +195,33 @@ def test_a_killed_training_goes_on(analysis: Path, finished: Path, tmp_path: Pat
     np.testing.assert_array_equal(resumed.logits(x), whole.logits(x))
 
 
+def test_an_interrupted_step_says_how_to_go_on(analysis: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "hepdecorr.cli.main",
+        "train",
+        "small.yaml",
+        "--set",
+        f"models={tmp_path}",
+    ]
+    command += ["--set", "taggers.plain.training.epochs=4000", "--only", "plain"]
+    hepdecorr("table", "small.yaml", cwd=analysis)
+    process = subprocess.Popen(
+        command, cwd=analysis, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    work = analysis / "out" / "training" / "small-plain-1" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(work.rglob("*.pt")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in printed
+    assert "Traceback" not in printed
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

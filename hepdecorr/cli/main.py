@@ -26,6 +26,7 @@ app = typer.Typer(
 generate = typer.Typer(no_args_is_help=True, help="Generate a Monte Carlo sample with Pythia 8.")
 app.add_typer(generate, name="generate")
 
+INTERRUPTED = 130
 console = Console()
 errors = Console(stderr=True)
 
@@ -177,9 +178,10 @@ def main() -> None:
             raise
         errors.print(f"[bold red]error:[/] {_plain(err)}", soft_wrap=True, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("[bold]stopped;[/] the same command goes on where this one was")
-        sys.exit(130)
+    except SystemExit as left:
+        if left.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            errors.print("[bold]stopped;[/] the same command goes on where this one was")
+        raise
     except Exception as err:
         if debug:
             raise
