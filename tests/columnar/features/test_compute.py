@@ -330,7 +330,10 @@ def test_threads_do_not_share(events, runs):
     whole = features.compute("bsgamma", events)
     found = {}
 
+    together = threading.Barrier(4)
+
     def work(i):
+        together.wait(timeout=60)  # all are alive at once: the identifier of one that ended is given again
         found[i] = features.compute("bsgamma", events[i::4])
 
     with features.shared(events):
