@@ -209,7 +209,13 @@ def test_an_interrupted_step_says_how_to_go_on(analysis: Path, tmp_path: Path) -
     command += ["--set", "taggers.plain.training.epochs=4000", "--only", "plain"]
     hepdecorr("table", "small.yaml", cwd=analysis)
     process = subprocess.Popen(
-        command, cwd=analysis, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        command,
+        cwd=analysis,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # Tests that run in the background of a shell ignore interrupts, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     work = analysis / "out" / "training" / "small-plain-1" / "checkpoints"
     deadline = time.monotonic() + 120
