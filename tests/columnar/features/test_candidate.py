@@ -116,8 +116,6 @@ def test_everything_at_rest_gives_numbers(made):
 
 
 def test_recomputed_matches_stored_in_the_shipped_sample():
-    if not SAMPLE.is_file():
-        pytest.skip("the built-in sample is not in this checkout")
     names = ["m_bc", "m_bc_recomputed", "delta_e", "delta_e_recomputed"]
     with uproot.open(SAMPLE) as file:
         events = file["Events"].arrays(entry_stop=2000)
