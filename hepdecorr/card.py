@@ -27,12 +27,20 @@ class Feature(_Part):
 
 
 class Input(_Part):
-    """One input of the graph, with its features in the order in which the graph wants them."""
+    """One input of the graph, with its features in the order in which the graph wants them.
+
+    `features` has one row an event or object.  A tagger over constituents also takes `constituents`, with
+    the axes rows, constituents, features, and their `mask`, 1 where there is one and 0 in the padding, whose
+    content does not matter.  Any number of constituents will do; `length` is how many were kept in training,
+    the first ones in `order`.
+    """
 
     name: str = "features"
     dtype: Literal["float32"] = "float32"
     axes: tuple[str, ...] = ("events", "features")
     features: tuple[Feature, ...]
+    length: int = Field(default=0, ge=0)
+    order: str = ""
 
 
 class Nuisance(_Part):
@@ -67,6 +75,7 @@ class Card(_Part):
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...] = ("score", "logit")
     nuisances: tuple[Nuisance, ...]
+    objects: dict[str, Any] = Field(default_factory=dict)  # what a row is: the collection, ...; {}: an event
     conventions: dict[str, str] = Field(default_factory=dict)
     table_fingerprint: str
     config_hash: str
@@ -78,8 +87,18 @@ class Card(_Part):
 
     @property
     def feature_names(self) -> list[str]:
-        """Names of all features, in the order of the inputs."""
-        return [f.name for i in self.inputs for f in i.features]
+        """Names of the features that each row has one of, in the order of the input."""
+        return [f.name for i in self.inputs if i.name == "features" for f in i.features]
+
+    @property
+    def constituents(self) -> Input | None:
+        """The input over constituents, where there is one."""
+        return next((i for i in self.inputs if i.name == "constituents"), None)
+
+    @property
+    def constituent_names(self) -> list[str]:
+        """Names of the features that each constituent has one of, in the order of the input."""
+        return [f.name for f in self.constituents.features] if self.constituents else []
 
     def working_point(self, rejection: float) -> WorkingPoint:
         """The working point at this background rejection; InputError lists those there are."""

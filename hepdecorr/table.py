@@ -23,7 +23,7 @@ from hepdecorr.errors import InputError
 
 VERSION = 1
 MANIFEST = "manifest.json"
-ROLES = ("feature", "nuisance", "label", "weight", "group", "id", "score")
+ROLES = ("feature", "nuisance", "label", "weight", "group", "id", "score", "constituent", "count")
 EVENT_IDS = ("run", "luminosityBlock", "event")
 
 Arrays = dict[str, NDArray[Any]]
@@ -32,12 +32,16 @@ Part = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Column:
-    """A column, what it is for (one of ROLES), its unit, and its title for plots."""
+    """A column, what it is for (one of ROLES), its unit, and its title for plots.
+
+    length: of the list that stands in each row, as an array (n, length); 0 for one number a row.
+    """
 
     name: str
     role: str
     unit: str = ""
     title: str = ""
+    length: int = 0
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -125,17 +129,18 @@ def write_shard(
 ) -> Shard:
     """Write one chunk's rows to folder/relative, atomically, and return its entry for the manifest.
 
-    `arrays` has one array of shape (n,) for each of `columns`.  A chunk that is written twice, after a
-    retry or a resume, overwrites itself with the same bytes.
+    `arrays` has one array of shape (n,), or (n, length), for each of `columns`.  A chunk that is written
+    twice, after a retry or a resume, overwrites itself with the same bytes.
     """
     names = [c.name for c in columns]
     if set(names) != set(arrays):
         raise InputError(f"{relative}: arrays {sorted(arrays)} do not fit the columns {sorted(names)}")
+    stored = [_stored(arrays[c.name], c, relative) for c in columns]
     fields = [
-        pa.field(c.name, pa.from_numpy_dtype(arrays[c.name].dtype), metadata={"role": c.role, "unit": c.unit})
-        for c in columns
+        pa.field(c.name, values.type, metadata={"role": c.role, "unit": c.unit})
+        for c, values in zip(columns, stored, strict=True)
     ]
-    rows = pa.Table.from_arrays([pa.array(arrays[n]) for n in names], schema=pa.schema(fields))
+    rows = pa.Table.from_arrays(stored, schema=pa.schema(fields))
     path = folder / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -229,14 +234,14 @@ class Table:
         )
 
     def read(self, names: Sequence[str] | None = None, *, select: Selection | None = None) -> Arrays:
-        """The columns `names` (default: all) of the selected rows of all shards, each of shape (n,).
+        """The columns `names` (default: all) of the selected rows of all shards, (n,) or (n, length).
 
         The name 'dataset' gives the index of each row's dataset in `datasets`.
         """
         parts = list(self.iterate(names, select=select))
         wanted = list(names) if names is not None else [c.name for c in self.columns]
         if not parts:
-            return {n: np.empty(0, np.float32) for n in wanted}
+            return {n: np.empty(self._shape(n, 0), np.float32) for n in wanted}
         return {n: np.concatenate([p[n] for p in parts]) for n in wanted}
 
     def iterate(
@@ -263,13 +268,23 @@ class Table:
             raise InputError(
                 f"{path}: {rows.num_rows} rows, the manifest says {shard.rows}; make it again with --redo"
             )
-        arrays: Arrays = {n: rows.column(n).to_numpy() for n in needed}
+        arrays: Arrays = {n: self._plain(rows.column(n), n) for n in needed}
         if "dataset" in wanted:
             arrays["dataset"] = np.full(shard.rows, list(self.datasets).index(shard.dataset), dtype=np.int32)
         if select is not None:
             keep = self._selected(arrays, shard, select)
             arrays = {n: a[keep] for n, a in arrays.items()}
         return {n: arrays[n] for n in wanted}
+
+    def _plain(self, values: pa.ChunkedArray, name: str) -> NDArray[Any]:
+        if not self.column(name).length:
+            return np.asarray(values.to_numpy())
+        flat = [np.empty(0, np.float32), *(part.flatten().to_numpy() for part in values.chunks)]
+        return np.concatenate(flat[1:] or flat).reshape(self._shape(name, len(values)))
+
+    def _shape(self, name: str, rows: int) -> tuple[int, ...]:
+        length = 0 if name == "dataset" else self.column(name).length
+        return (rows, length) if length else (rows,)
 
     def _selected(self, arrays: Arrays, shard: Shard, select: Selection) -> NDArray[np.bool_]:
         keep = np.ones(shard.rows, dtype=bool)
@@ -279,6 +294,18 @@ class Table:
         if select.label is not None:
             keep &= arrays["label"] == select.label
         return keep
+
+
+def _stored(values: NDArray[Any], column: Column, relative: str) -> pa.Array:
+    """The array as Parquet takes it: rows of `length` numbers as lists of that size."""
+    width = values.shape[1:]
+    if width != ((column.length,) if column.length else ()):
+        wanted = f"(rows, {column.length})" if column.length else "(rows,)"
+        raise InputError(f"{relative}: column {column.name!r} has shape {values.shape}, not {wanted}")
+    if not column.length:
+        return pa.array(values)
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, column.length)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

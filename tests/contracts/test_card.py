@@ -62,3 +62,25 @@ def test_another_card_is_refused_by_name(card: Card, change: dict[str, object]) 
         Card.from_json(text, source="tagger.onnx")
     with pytest.raises(InputError, match="does not fit"):
         Card.from_json("{", source="tagger.onnx")
+
+
+def test_a_tagger_over_constituents(card: Card) -> None:
+    inputs = (
+        *card.inputs,
+        Input(
+            name="constituents",
+            axes=("rows", "constituents", "features"),
+            features=(Feature(name="deta"), Feature(name="log_pt")),
+            length=40,
+            order="pt descending",
+        ),
+        Input(name="mask", axes=("rows", "constituents"), features=()),
+    )
+    jets = card.model_copy(update={"inputs": inputs, "objects": {"collection": "FatJet"}})
+    assert Card.from_json(jets.to_json(), source="x") == jets
+    assert jets.feature_names == ["r2", "delta_e"]
+    assert jets.constituent_names == ["deta", "log_pt"]
+    assert jets.constituents is not None
+    assert jets.constituents.length == 40
+    assert card.constituents is None
+    assert card.constituent_names == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +212,56 @@ def test_arrays_must_fit_the_columns(tmp_path: Path) -> None:
             tmp_path, "a.parquet", arrays=arrays, columns=COLUMNS, dataset="d", source="s", start=0, stop=5
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_lists_of_fixed_length_come_back_as_matrices(tmp_path: Path) -> None:
+    columns = [
+        Column("constituents.pt", "constituent", "GeV", length=3),
+        Column("constituents.count", "count"),
+        Column("label", "label"),
+        Column("fold", "id"),
+    ]
+    shards = []
+    for k in range(2):
+        arrays = {
+            "constituents.pt": np.arange(12, dtype=np.float32).reshape(4, 3) + 100 * k,
+            "constituents.count": np.array([3, 0, 1, 2], dtype=np.int16),
+            "label": np.array([0, 1, 0, 1], dtype=np.int8),
+            "fold": np.array([1, 2, 5, 6], dtype=np.uint8),
+        }
+        shards.append(
+            write_shard(
+                tmp_path,
+                f"{k}.parquet",
+                arrays=arrays,
+                columns=columns,
+                dataset="d",
+                source="s",
+                start=4 * k,
+                stop=4 * k + 4,
+            )
+        )
+    table = write_manifest(tmp_path, shards, columns=columns, datasets={"d": {"label": 0}}, provenance={})
+    read = table.read(["constituents.pt", "constituents.count"])
+    assert table.column("constituents.pt").length == 3
+    np.testing.assert_array_equal(read["constituents.pt"][:4], np.arange(12).reshape(4, 3))
+    np.testing.assert_array_equal(read["constituents.pt"][4:], np.arange(12).reshape(4, 3) + 100)
+    chosen = table.read(["constituents.pt"], select=Selection(None, Split(), label=1))["constituents.pt"]
+    np.testing.assert_array_equal(chosen[:, 0], [3, 9, 103, 109])
+    empty = replace(table, shards=()).read(["constituents.pt", "label"])
+    assert empty["constituents.pt"].shape == (0, 3)
+    assert empty["label"].shape == (0,)
+
+
+def test_a_list_of_another_length_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'constituents.pt' has shape \(4, 2\), not \(rows, 3\)"):
+        write_shard(
+            tmp_path,
+            "0.parquet",
+            arrays={"constituents.pt": np.zeros((4, 2), np.float32)},
+            columns=[Column("constituents.pt", "constituent", length=3)],
+            dataset="d",
+            source="s",
+            start=0,
+            stop=4,
+        )
