@@ -1,4 +1,4 @@
-"""The analysis YAML: read, checked strictly, with errors that name the line; the only reader of YAML."""
+"""The analysis YAML: what it may hold, checked strictly, with errors that name the line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,39 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from hepdecorr.catalogue import suggest
+from hepdecorr.document import Document, Place
 from hepdecorr.errors import InputError
 from hepdecorr.table import Split
-
-Place = tuple[str | int, ...]  # keys and indices that lead to a value of the YAML
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Cut(_Section):
+    """Keep rows with min <= feature < max, with one of some values, or where a function says true."""
+
+    feature: str = ""
+    min: float | None = None
+    max: float | None = None
+    any_of: list[float] | None = Field(default=None, min_length=1)
+    function: str = ""  # my_cuts.py:good
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Cut:
+        if bool(self.feature) == bool(self.function):
+            raise ValueError("a cut names either a feature or a function")
+        bounds = self.min is not None or self.max is not None
+        if self.function and (bounds or self.any_of is not None):
+            raise ValueError("a cut by a function takes neither min, max nor any_of")
+        if self.feature and bounds == (self.any_of is not None):
+            raise ValueError("a cut on a feature needs min, max or both, or any_of")
+        return self
+
+    @property
+    def spec(self) -> dict[str, Any] | str:
+        """The cut as processors take it."""
+        return self.function or self.model_dump(exclude_none=True, exclude={"function"})
 
 
 class Dataset(_Section):
@@ -33,6 +58,7 @@ class Dataset(_Section):
     use: Literal["all", "train", "test"] = "all"
     xsec: float | None = Field(default=None, gt=0)  # pb; events are then weighted by xsec / sumw
     sumw: float | None = Field(default=None, gt=0)  # of all generated events; default: of the events read
+    selection: list[Cut] = []  # for this dataset alone, beside the selection of all: truth labels
 
 
 class Samples(_Section):
@@ -55,6 +81,27 @@ class Samples(_Section):
                 if label not in labels:
                     raise ValueError(f"no dataset of label '{label}' to {use} with; both classes are needed")
         return self
+
+
+class Objects(_Section):
+    """What a row is: each object of a collection, with its event.  Without it a row is an event."""
+
+    collection: str
+    leading: int | None = Field(default=None, ge=1)  # only so many of each event, the first in pt
+    radius: float | None = Field(default=None, gt=0)  # of the jets; default 0.8 for FatJet, 0.4 for Jet
+    puppi: Literal["auto", "raw", "weighted"] = "auto"  # momenta of the candidates
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The section as processors take it."""
+        return self.model_dump(exclude_none=True)
+
+
+class Constituents(_Section):
+    """What networks over an object's constituents may see."""
+
+    features: list[str] = Field(min_length=1)
+    length: int = Field(default=40, ge=1, le=1000)  # the hardest so many; the others are left out
 
 
 class SplitSection(_Section):
@@ -85,35 +132,16 @@ class Nuisance(_Section):
     bins: int = Field(default=50, ge=2)
     unit: str | None = None  # default: the feature's
     title: str | None = None
+    protected: bool = True  # false: stored and shown, to reweight to or to look in bins of it, but not judged
+    edges: list[float] | None = Field(default=None, min_length=2)  # of the bins in which others are looked at
 
     @model_validator(mode="after")
     def _ordered(self) -> Nuisance:
         if self.low >= self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}")
+        if self.edges is not None and self.edges != sorted(set(self.edges)):
+            raise ValueError(f"edges {self.edges}: they must grow")
         return self
-
-
-class Cut(_Section):
-    """Keep events with min <= feature < max, or those for which a function of the events says true."""
-
-    feature: str = ""
-    min: float | None = None
-    max: float | None = None
-    function: str = ""  # my_cuts.py:good
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Cut:
-        if bool(self.feature) == bool(self.function):
-            raise ValueError("a cut names either a feature or a function")
-        bounds = self.min is not None or self.max is not None
-        if bounds != bool(self.feature):
-            raise ValueError("a cut on a feature needs min, max or both; a function takes neither")
-        return self
-
-    @property
-    def spec(self) -> dict[str, Any] | str:
-        """The cut as processors take it."""
-        return self.function or {"feature": self.feature, "min": self.min, "max": self.max}
 
 
 class Running(_Section):
@@ -142,6 +170,13 @@ class Training(_Section):
     threads: int = Field(default=1, ge=1)  # of each job
 
 
+class Report(_Section):
+    """What the report compares beside the taggers themselves."""
+
+    series: dict[str, list[str]] = {}  # taggers that differ in strength, for the curve of R50 and 1/JSD
+    mapped: list[str] = []  # taggers to show also with a quantile map of their score in the nuisance
+
+
 class Config(_Section):
     """One analysis."""
 
@@ -150,14 +185,18 @@ class Config(_Section):
     output: str = ""  # default: results/NAME below the working directory
     models: str = ""  # default: OUTPUT/models
     samples: Samples
+    objects: Objects | None = None
+    constituents: Constituents | None = None
     selection: list[Cut] = []
     weights: list[str] = []
-    features: list[str] = Field(min_length=1)
+    features: list[str] = []
     nuisances: dict[str, Nuisance] = Field(min_length=1)
     split: SplitSection = SplitSection()
     working_points: list[float] = Field(default=[0.5, 0.9, 0.95, 0.99, 0.995], min_length=1)
     seeds: list[int] = Field(default=[1], min_length=1)
     taggers: dict[str, dict[str, Any]] = Field(min_length=1)
+    shifts: dict[str, dict[str, Any] | str] = {}  # systematic variations, by name
+    report: Report = Report()
     training: Training = Training()
     running: Running = Running()
     processors: Processors = Processors()
@@ -174,6 +213,20 @@ class Config(_Section):
         for name in self.taggers:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.]*", name):
                 raise ValueError(f"tagger {name!r}: use letters, digits, '_' and '.', it names a folder")
+        if self.constituents and not self.objects:
+            raise ValueError("constituents need 'objects', which says whose they are")
+        if not self.features and not self.constituents:
+            raise ValueError("give features, constituents or both")
+        if not any(n.protected for n in self.nuisances.values()):
+            raise ValueError("at least one of the nuisances must be protected")
+        if "nominal" in self.shifts:
+            raise ValueError("shift 'nominal': the name stands for the events as they are")
+        return self._known_in_report()
+
+    def _known_in_report(self) -> Config:
+        for name in [*self.report.mapped, *(t for row in self.report.series.values() for t in row)]:
+            if name not in self.taggers:
+                raise ValueError(f"report: no tagger {name!r}{suggest(name, self.taggers)}")
         return self
 
     @property
@@ -207,6 +260,16 @@ class Config(_Section):
         return (self.base / self.models).resolve() if self.models else self.output_folder / "models"
 
     @property
+    def objects_spec(self) -> dict[str, Any] | None:
+        """The section `objects`, as processors take it."""
+        return self.objects.spec if self.objects else None
+
+    @property
+    def protected(self) -> dict[str, Nuisance]:
+        """The nuisances that are judged."""
+        return {name: spec for name, spec in self.nuisances.items() if spec.protected}
+
+    @property
     def table_split(self) -> Split:
         """The split, as the table understands it."""
         return Split(self.split.folds, tuple(self.split.validation), tuple(self.split.test))
@@ -220,69 +283,6 @@ class Config(_Section):
         content = self.model_dump(mode="json", by_alias=True)
         chosen = {k: content[k] for k in (sections or content)}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
-
-
-class Document:
-    """A YAML file with the line on which each value stands."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
-        self.shown = path
-        try:
-            self.text = path.read_text()
-        except OSError as err:
-            raise InputError(
-                f"{path}: cannot be read ({err.strerror}); give the path of a YAML file"
-            ) from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: not a text file; give a YAML file") from None
-        self.lines: dict[Place, int] = {}
-        try:
-            node = yaml.compose(self.text, Loader=yaml.SafeLoader)
-            self._note(node, ())
-            self.content = yaml.safe_load(self.text)
-        except yaml.MarkedYAMLError as err:
-            line = err.problem_mark.line + 1 if err.problem_mark else 1
-            raise InputError(f"{path}:{line}: not valid YAML: {err.problem}") from None
-        except yaml.YAMLError as err:
-            raise InputError(f"{path}: not valid YAML: {str(err).splitlines()[0]}") from None
-        except RecursionError:
-            raise InputError(
-                f"{path}: an anchor (&) contains itself, or the YAML is nested too deep"
-            ) from None
-
-    def _note(self, node: yaml.Node | None, place: Place) -> None:
-        if node is None:
-            return
-        self.lines.setdefault(place, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise InputError(f"{self.shown}:{key.start_mark.line + 1}: a key must be a single word")
-                inner = (*place, key.value)
-                if inner in self.lines:
-                    # PyYAML would keep the last one and say nothing.
-                    raise InputError(
-                        f"{self.shown}:{key.start_mark.line + 1}: {key.value!r} stands here twice"
-                    )
-                self.lines[inner] = key.start_mark.line + 1
-                self._note(value, inner)
-        elif isinstance(node, yaml.SequenceNode):
-            for i, value in enumerate(node.value):
-                self._note(value, (*place, i))
-
-    def at(self, place: Sequence[str | int]) -> str:
-        """'file.yaml:LINE: key.key'; of the nearest ancestor where the value itself is absent."""
-        path = tuple(place)
-        while path and path not in self.lines:
-            path = path[:-1]
-        name = ".".join(map(str, place))
-        return f"{self.shown}:{self.lines.get(path, 1)}" + (f": {name}" if name else "")
-
-
-def read_yaml(path: Path) -> Any:
-    """Content of a YAML file; InputError names the line of a fault or of a key that stands twice."""
-    return Document(path).content
 
 
 def load(path: Path, *, overrides: Sequence[str] = ()) -> Config:

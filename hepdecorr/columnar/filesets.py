@@ -100,7 +100,7 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such fileset file; give a JSON or YAML file, or a mapping")
     if path.suffix != ".json":
-        from hepdecorr.config import read_yaml
+        from hepdecorr.document import read_yaml
 
         return read_yaml(path)
     try:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hepdecorr.config import load, read_yaml
+from hepdecorr.config import load
+from hepdecorr.document import read_yaml
 from hepdecorr.errors import InputError
 
 GOOD = """\
@@ -48,7 +49,34 @@ def test_a_good_one_has_defaults_and_paths_from_its_folder(tmp_path: Path) -> No
     [
         ("features: [r2]", "feature: [r2]", 11, "unknown key; did you mean 'features'"),
         ("features: [r2]", "features: [3]", 11, "features.0: Input should be a valid string"),
-        ("features: [r2]", "features: []", 11, "at least 1"),
+        ("features: [r2]", "features: []", 1, "give features, constituents or both"),
+        (
+            "features: [r2]",
+            "features: [r2]\nconstituents: {features: [pt]}",
+            1,
+            "constituents need 'objects'",
+        ),
+        (
+            "features: [r2]",
+            "features: [r2]\nobjects: {collection: FatJet, puppi: maybe}",
+            12,
+            "'auto', 'raw' or 'weighted'",
+        ),
+        ("features: [r2]", "features: [r2]\nshifts: {nominal: my.py:f}", 1, "'nominal': the name stands"),
+        (
+            "features: [r2]",
+            "features: [r2]\nreport: {mapped: [plan]}",
+            1,
+            "no tagger 'plan'; did you mean 'plain'",
+        ),
+        ("high: 5.29}", "high: 5.29, protected: false}", 1, "must be protected"),
+        ("high: 5.29}", "high: 5.29, edges: [2, 1]}", 13, "must grow"),
+        (
+            "name: toy",
+            "name: toy\nselection: [{feature: r2, min: 1, any_of: [2]}]",
+            2,
+            "needs min, max or both, or any_of",
+        ),
         ("label: background", "label: backgroud", 10, "'signal' or 'background'"),
         ("label: background", "label: signal", 3, "no dataset of label 'background' to train with"),
         ("label: background", "label: background\n      use: test", 3, "to train with"),
