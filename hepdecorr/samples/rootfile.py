@@ -12,6 +12,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import uproot
+from numpy.typing import NDArray
 
 from hepdecorr.errors import InputError
 from hepdecorr.samples.columns import Chunk, join
@@ -43,6 +44,10 @@ class SampleWriter:
             self._tree.extend(join(self._waiting).awkward())
             self._waiting.clear()
 
+    def table(self, name: str, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Write a small tree beside the events, such as NanoAOD's `Runs`."""
+        self._file.mktree(name, {key: values.dtype for key, values in columns.items()}).extend(dict(columns))
+
     def provenance(self, provenance: Mapping[str, Any]) -> None:
         """Store how the file was made; once, at the end."""
         self._file[PROVENANCE] = json.dumps(provenance, indent=1)
@@ -55,10 +60,12 @@ def writing(
     events: Mapping[str, str],
     collections: Mapping[str, Mapping[str, str]],
     compact: bool = False,
+    basket: int | None = None,
 ) -> Iterator[SampleWriter]:
     """A writer of `path`, which appears when the block ends without an error and is whole.
 
-    events, collections: branches and their dtypes; compact: small rather than fast.
+    events, collections: branches and their dtypes; compact: small rather than fast; basket: events written
+    at a time, 20,000 (all of them where compact).
     Raises InputError when the folder cannot be written to.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -76,7 +83,7 @@ def writing(
             branches.update({name: _jagged(fields) for name, fields in collections.items()})
             # mktree, not assignment: that would write an RNTuple, which coffea's schemas do not read.
             tree = file.mktree(TREE, branches)
-            writer = SampleWriter(file, tree, basket=1_000_000 if compact else 20_000)
+            writer = SampleWriter(file, tree, basket=basket or (1_000_000 if compact else 20_000))
             yield writer
             writer.flush()
         part.replace(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hepdecorr.samples.bsgamma.candidates import Options
 from hepdecorr.samples.bsgamma.generation import PROCESSES
-from hepdecorr.samples.bsgamma.production import Summary, generate, luminosity_block, regenerate
+from hepdecorr.samples.bsgamma.production import generate, regenerate
+from hepdecorr.samples.production import Summary, luminosity_block
 
 __all__ = ["PROCESSES", "Options", "Summary", "generate", "luminosity_block", "regenerate"]

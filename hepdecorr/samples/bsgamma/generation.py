@@ -8,15 +8,14 @@ a Les Houches event, and Pythia decays them; that way signal, too, comes as whol
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.errors import InputError
 from hepdecorr.samples.bsgamma import kinematics as kin
+from hepdecorr.samples.pythia import QUIET, batch, configured, initialise, pythia8
 
 PROCESSES = ("signal", "continuum")
 
@@ -25,10 +24,9 @@ SIGNAL_B = 9000511
 SIGNAL_KSTAR = 9000313
 ENERGY_SPREAD = 0.005
 
-_COMMON = ("Print:quiet = on", "Random:setSeed = on", "Next:numberCount = 0", "Check:event = off")
 _SETTINGS = {
     "continuum": (
-        *_COMMON,
+        *QUIET,
         "Beams:idA = 11",
         "Beams:idB = -11",
         f"Beams:eCM = {kin.SQRT_S}",
@@ -40,7 +38,7 @@ _SETTINGS = {
         "PhaseSpace:mHatMin = 6.5",
     ),
     "signal": (
-        *_COMMON,
+        *QUIET,
         "Beams:frameType = 5",
         "PDF:lepton = off",
         "PartonLevel:ISR = off",
@@ -95,43 +93,23 @@ def settings(process: str, *, isr: bool = False) -> list[str]:
     return lines
 
 
-def pythia8() -> ModuleType:
-    """The module pythia8mc.  InputError where it is not installed, or older than `nextBatch`."""
-    install = "pip install 'hepdecorr[samples]' (or 'pythia8mc>=8.314,<8.318')"
-    try:
-        import pythia8mc
-    except ImportError as error:
-        raise InputError(f"Pythia 8 is not installed: {install}") from error
-    if not hasattr(pythia8mc.Pythia, "nextBatch"):
-        raise InputError(f"this Pythia 8 is older than 8.314: {install}")
-    return pythia8mc  # type: ignore[no-any-return]
-
-
 def make_generator(process: str, *, seed: int, rng: np.random.Generator, isr: bool = False) -> Generator:
     """A function from a number of events to a Batch.
 
     seed: Pythia's, 1 to 900,000,000; rng: for what Pythia does not decide (beam spread, direction of the
     B mesons, angle of the K*0 decay).
     """
-    module = pythia8()
-    pythia = module.Pythia("", False)
-    for line in [*settings(process, isr=isr), f"Random:seed = {seed}"]:
-        if not pythia.readString(line):
-            raise RuntimeError(f"Pythia refuses the setting {line!r}")
+    pythia = configured(settings(process, isr=isr), seed=seed)
     source = None
     decay_rng = rng
     if process == "signal":
         pairs_rng, decay_rng = rng.spawn(2)
-        source = _pair_source(module, pairs_rng)
+        source = _pair_source(pythia8(), pairs_rng)
         pythia.setLHAupPtr(source)
-    if not pythia.init():
-        raise RuntimeError(f"Pythia could not be initialised for {process!r}")
+    initialise(pythia, process)
 
     def generate(events: int) -> Batch:
-        record = pythia.nextBatch(events).prt
-        # Pythia leaves out the odd event that it cannot finish; a whole batch of them is a fault.
-        if len(record) < 0.5 * events - 10:
-            raise RuntimeError(f"Pythia failed in {events - len(record)} of {events} events of {process!r}")
+        record = batch(pythia, events, process=process).prt
         # To name `source` here keeps it alive: Pythia calls back into it but holds no reference.
         return _continuum_batch(record) if source is None else _signal_batch(record, decay_rng)
 
