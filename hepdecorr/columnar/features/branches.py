@@ -79,20 +79,28 @@ def per_event(events: Any, name: str) -> Floats:
 @intermediate
 def jagged(events: Any, name: str) -> tuple[Ints, Floats]:
     """A branch with a list per event: offsets (events + 1, from 0) and the flat finite values, float64."""
-    layout = ak.to_layout(branch(events, name))
-    layout = _plain(layout, name)
-    if not layout.is_list:
-        raise InputError(f"branch {name!r}: not a list per event but {ak.type(layout)}")
-    lists = layout.to_ListOffsetArray64(start_at_zero=True)
-    start = np.asarray(lists.offsets.data, dtype=np.int64)
-    content = ak.to_numpy(_plain(lists.content, name)[: start[-1]], allow_missing=False)
-    if content.dtype.kind not in "biuf" or content.ndim != 1:
-        raise InputError(f"branch {name!r}: not a list of numbers per event but {ak.type(layout)}")
+    start, content = flat(events, name)
     values = content.astype(np.float64)
     if not np.isfinite(values).all():
         row = int(np.searchsorted(start, np.flatnonzero(~np.isfinite(values))[0], side="right")) - 1
         raise InputError(f"branch {name!r}: a value in row {row} is not finite")
     return start, values
+
+
+def flat(events: Any, name: str) -> tuple[Ints, NDArray[Any]]:
+    """A branch with a list per event: offsets (events + 1, from 0) and the flat numbers as they are stored.
+
+    They are not looked at: they may be NaN.
+    """
+    layout = strip(ak.to_layout(branch(events, name)), name)
+    if not layout.is_list:
+        raise InputError(f"branch {name!r}: not a list per event but {ak.type(layout)}")
+    lists = layout.to_ListOffsetArray64(start_at_zero=True)
+    start = np.asarray(lists.offsets.data, dtype=np.int64)
+    content = ak.to_numpy(strip(lists.content, name)[: start[-1]], allow_missing=False)
+    if content.dtype.kind not in "biuf" or content.ndim != 1:
+        raise InputError(f"branch {name!r}: not a list of numbers per event but {ak.type(layout)}")
+    return start, content
 
 
 def columns(events: Any, collection: str, *fields: str) -> tuple[Ints, list[Floats]]:
@@ -136,7 +144,8 @@ def index(events: Any, name: str, collection: str) -> Ints:
     return found
 
 
-def _plain(layout: Any, name: str) -> Any:
+def strip(layout: Any, name: str) -> Any:
+    """The layout without indirection; InputError that names the branch where values may be missing."""
     while layout.is_indexed and not layout.is_option:
         layout = layout.project()
     if layout.is_option:
