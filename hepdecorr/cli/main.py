@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +73,7 @@ def generate_bsgamma(
     events: Annotated[int | None, typer.Option(help="Events to generate.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Or: stop at this many stored candidates.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --workers.")] = 1,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "--jobs", help="Processes.")] = 1,
     kaon_id: Annotated[bool, typer.Option("--kaon-id", help="Require an identified kaon and pion.")] = False,
     keep_either: Annotated[
         bool, typer.Option("--keep-either", help="Keep if M_bc or the corrected M_bc is above 5.2 GeV.")
@@ -85,10 +86,7 @@ def generate_bsgamma(
     from hepdecorr.samples.bsgamma import PROCESSES, Options
 
     options = Options(kaon_id=kaon_id, keep_either=keep_either, isr=isr, compact=compact)
-    if out.suffix == ".root" and process is None:
-        raise InputError(f"--out {out}: one file holds one process; add --process, or give a folder")
-    for one in [process] if process else PROCESSES:
-        file = out if out.suffix == ".root" else out / f"bsgamma_{one}.root"
+    for one, file in _files("bsgamma", PROCESSES, process=process, out=out).items():
         steps.generate(
             console,
             "bsgamma",
@@ -100,6 +98,79 @@ def generate_bsgamma(
             workers=workers,
             options=options,
         )
+
+
+@generate.command(
+    "jets",
+    epilog="hepdecorr generate jets --process qcd --jets 50000 --jobs 8 --out qcd.root; "
+    "hepdecorr generate jets --process top --mass 2000 --jets 10000 --out top.root",
+)
+def generate_jets(
+    out: Annotated[Path, typer.Option(help="Folder, or with --process a ROOT file.")] = Path(),
+    process: Annotated[
+        str | None,
+        typer.Option(help="qcd, w (W' -> WZ), top (Z' -> t tbar) or h4j (H -> hh -> 4 quarks); or all."),
+    ] = None,
+    events: Annotated[int | None, typer.Option(help="Events to generate.")] = None,
+    jets: Annotated[int | None, typer.Option(help="Or: stop at this many stored jets.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --jobs.")] = 1,
+    pthat_min: Annotated[
+        float | None,
+        typer.Option(help="pT-hat from, GeV (qcd, h4j).", show_default="0.9, 1 times --pt-min"),
+    ] = None,
+    pthat_max: Annotated[
+        float | None, typer.Option(help="pT-hat to, GeV (qcd, h4j).", show_default="2.5 times --pt-min")
+    ] = None,
+    flat_pt: Annotated[
+        bool,
+        typer.Option("--flat-pt", help="Jets about evenly in pT, with weights for the spectrum (qcd, h4j)."),
+    ] = False,
+    mass: Annotated[
+        float | None,
+        typer.Option(help="Mass of W', Z' or H, GeV.", show_default="1300, 1350, 174"),
+    ] = None,
+    light_mass: Annotated[
+        float | None, typer.Option(help="Mass of h in H -> hh, GeV.", show_default="80")
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="pfnano (PFCands) or v15 (PFCand): how constituents are stored.")
+    ] = "pfnano",
+    no_mpi: Annotated[
+        bool, typer.Option("--no-mpi", help="Without multiparton interactions: twice as fast, lighter jets.")
+    ] = False,
+    radius: Annotated[float, typer.Option(help="R of the anti-kT jets.")] = 1.0,
+    pt_min: Annotated[float, typer.Option(help="Jets with pT above, GeV.")] = 450.0,
+    jobs: Annotated[int, typer.Option("--jobs", "--workers", help="Processes.")] = 1,
+) -> None:
+    """Generate large-radius jets at 13 TeV with their constituents, through a parametrised detector."""
+    from hepdecorr.cli import steps
+    from hepdecorr.samples.jets import PROCESSES, Options
+
+    if process is None and (mass is not None or light_mass is not None or flat_pt or pthat_min or pthat_max):
+        raise InputError("--mass, --light-mass, --flat-pt and --pthat-... are of one process; add --process")
+    options = Options(
+        mass=mass,
+        light_mass=light_mass,
+        pthat_min=pthat_min,
+        pthat_max=pthat_max,
+        flat_pt=flat_pt,
+        mpi=not no_mpi,
+        radius=radius,
+        pt_min=pt_min,
+        layout=layout,
+    )
+    for one, file in _files("jets", PROCESSES, process=process, out=out).items():
+        steps.generate(
+            console, "jets", one, out=file, events=events, jets=jets, seed=seed, workers=jobs, options=options
+        )
+
+
+def _files(sample: str, processes: Iterable[str], *, process: str | None, out: Path) -> dict[str, Path]:
+    """The file of each process that is asked for."""
+    if out.suffix == ".root" and process is None:
+        raise InputError(f"--out {out}: one file holds one process; add --process, or give a folder")
+    wanted = [process] if process else processes
+    return {one: out if out.suffix == ".root" else out / f"{sample}_{one}.root" for one in wanted}
 
 
 @app.command(epilog="hepdecorr table analysis_configs/bsgamma.yaml --set running.executor=futures")

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
         @property
         def events(self) -> int: ...
         @property
-        def candidates(self) -> int: ...
+        def stored(self) -> int: ...
+        @property
+        def noun(self) -> str: ...
         @property
         def cutflow(self) -> dict[str, int]: ...
         @property
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 
 # A new sample is a module with PROCESSES and generate(process, *, out, ...) and a line here.
-GENERATORS = {"bsgamma": "hepdecorr.samples.bsgamma"}
+GENERATORS = {"bsgamma": "hepdecorr.samples.bsgamma", "jets": "hepdecorr.samples.jets"}
 
 _HOMES = {
     "builtin": "hepdecorr.samples.data",

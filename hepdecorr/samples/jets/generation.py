@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 # Powers of pT-hat by which events are preferred: without and with flat_pt.  The smaller one leaves a falling
 # spectrum with enough events in its tail; the other makes the jets' spectrum flat.
-BIAS = {"qcd": (4.5, 6.5), "h4j": (None, 4.5)}
+BIAS = {"qcd": (4.5, 6.5), "h4j": (None, 5.5)}
 # What one looks for near a jet; of QCD, the outgoing partons themselves.
 RESONANCES: dict[str, tuple[int, ...]] = {"qcd": (), "w": (23, 24), "top": (6,), "h4j": (35,)}
 
