@@ -65,7 +65,7 @@ class Constituents:
     def mass(self) -> Floats:
         """Mass in GeV, weighted as pt is, never negative; float64."""
         mass = self.column("mass")
-        self._note("negative masses set to 0", int((mass < 0).sum()))
+        self.note("negative masses set to 0", int((mass < 0).sum()))
         mass = np.maximum(mass, 0.0)
         return mass * self.column(WEIGHT) if self._multiply else mass
 
@@ -106,8 +106,8 @@ class Constituents:
         end = linking.order(jets, first, grouped, pt, weight, start, place, out, dropped)
         if end < 0:
             raise self._bad_pt(-1 - end, pt, weight)
-        self._note("constituents with pt 0 left out", int(dropped[0]))
-        self._note("constituents with Puppi weight 0 left out", int(dropped[1]))
+        self.note("constituents with pt 0 left out", int(dropped[0]))
+        self.note("constituents with Puppi weight 0 left out", int(dropped[1]))
         return start, place[:end], out[:end]
 
     def _grouped(self, jet_start: Ints) -> tuple[Ints, Ints]:
@@ -124,7 +124,7 @@ class Constituents:
         wrong, link, lost = linking.count(start, jet, candidate, jet_start, self._table_start, counts)
         if wrong != linking.FINE:
             raise self._bad_link(wrong, link, start, jet, candidate, jet_start)
-        self._note("links to jets that are not stored left out", lost)
+        self.note("links to jets that are not stored left out", lost)
         first = _offsets(counts)
         grouped = np.empty(first[-1], np.int64)
         linking.group(start, jet, candidate, jet_start, self._table_start, first[:-1].copy(), grouped)
@@ -167,7 +167,8 @@ class Constituents:
         named = ", ".join(f"{n} {self._events[n][event]}" for n in ids)
         return f"in event {event} of the chunk" + (f" ({named})" if named else "")
 
-    def _note(self, what: str, count: int) -> None:
+    def note(self, what: str, count: int) -> None:
+        """Count something odd among these, for `notes`; nothing where there was none."""
         if count:
             self.counts[what] = count
 
