@@ -3,11 +3,11 @@
 The model behind the numbers, all in nats; J is the divergence of the binned spectra of passing and failing
 background, j its value for infinitely many events.
 
-- **floor** F = E[J] if the same events passed by lot. Without weights it is exact (`expected_jsd`), with
-  weights the mean over the permutations.
-- **p-value**: share of permutations with a J at least as large, (1 + #) / (1 + N). With weights J is first
-  divided by 1/n_pass + 1/n_fail (effective counts of that permutation), so that the test stays valid where
-  heavy events pass more often than light ones.
+- **floor** F = E[J] without sculpting. Unweighted it is exact (`expected_jsd`): the same events passing by
+  lot. With weights it is the mean over draws of both spectra from their sum, each with the weights of its own
+  events place by place: what passes may be heavier or lighter than what fails, as in a falling spectrum
+  whose tail is generated in excess, and an exchange of events would then give the wrong errors.
+- **p-value**: share of these draws (unweighted: permutations) with a J at least as large, (1 + #) / (1 + N).
 - **interval**: a bootstrap from *shrunk* spectra. A plain bootstrap adds the floor a second time; here the
   spectra are first pulled towards their sum until the replicas average to the J observed.
 - **upper limit** at 95 % on j: J follows s chi2'_{F/s}(j/s), a scaled noncentral chi-squared, whose mean
@@ -44,7 +44,7 @@ class Sculpting(Record):
     floor: float  # E[JSD] without sculpting
     excess: float  # jsd - floor; may be negative
     excess_upper: float  # 95 % upper limit on the divergence beyond the floor
-    p_value: float  # against 'no sculpting', by permutation
+    p_value: float  # against 'no sculpting', by permutation; weighted: by drawing again
     n_pass: int  # entries in range
     n_fail: int
     n_pass_effective: float
@@ -103,11 +103,11 @@ def sculpting(
     spectra.check(
         asked=f"rejection {rejection}" if threshold is None else f"threshold {threshold:.6g}", range=range
     )
-    null, scale = spectra.permuted(permutations, seed=seed)
+    null = spectra.null(permutations, seed=seed)
     base = factor(log_base)
     observed = jsd(spectra.passing, spectra.failing)
-    floor = expected_jsd(spectra.counts, spectra.n_pass) if spectra.unit else float(np.mean(null)) * scale
-    beyond = int(np.count_nonzero(null * scale >= observed * (1 - 1e-12)))
+    floor = expected_jsd(spectra.counts, spectra.n_pass) if spectra.unit else float(np.mean(null))
+    beyond = int(np.count_nonzero(null >= observed * (1 - 1e-12)))
     draws, shrunk = spectra.replicas(observed, floor=floor, size=replicas, seed=seed)
     # Far above the floor the replicas' mean is too noisy to show so small a bias.
     bias = max(float(draws.mean()) - shrunk, floor / 2)
@@ -121,7 +121,7 @@ def sculpting(
         floor=floor * base,
         excess=(observed - floor) * base,
         excess_upper=upper * base,
-        p_value=(1 + beyond) / (1 + permutations),
+        p_value=(1 + beyond) / (1 + len(null)),
         n_pass=spectra.n_pass,
         n_fail=spectra.n_fail,
         n_pass_effective=effective(w[inside & passing]),

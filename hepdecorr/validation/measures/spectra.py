@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
 from hepdecorr.errors import InputError
 from hepdecorr.validation.measures.divergence import jsd
-from hepdecorr.validation.measures.events import effective, sums
+from hepdecorr.validation.measures.events import sums
 from hepdecorr.validation.measures.numbers import Array, Indices
+from hepdecorr.validation.measures.redraws import Weights
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Spectra:
     bins: int
     passing: Array  # sums of weights (bins,)
     failing: Array
-    squares: Array  # sums of squared weights, both together
     counts: Indices  # entries, both together
 
     @classmethod
@@ -38,7 +37,6 @@ class Spectra:
             bins=bins,
             passing=sums(place, weight * passing, bins),
             failing=sums(place, weight * ~passing, bins),
-            squares=sums(place, weight**2, bins),
             counts=counts,
         )
 
@@ -64,23 +62,20 @@ class Spectra:
                     "another working point, or check the nuisance's range"
                 )
 
-    def permuted(self, size: int, *, seed: int) -> tuple[Array, float]:
-        """JSD of `size` random splits into as many passing events, and the factor to this sample's errors."""
+    def null(self, size: int, *, seed: int) -> Array:
+        """JSD of `size` pairs of spectra that differ by chance alone; (size,).
+
+        Without weights random splits into as many passing events. With weights both spectra are drawn again
+        from their sum, each with its own weights place by place: what passes may be heavier or lighter than
+        what fails, and a permutation would give both the same errors.
+        """
         random = np.random.default_rng(seed)
         if self.unit:
             drawn = random.multivariate_hypergeometric(
                 self.counts, self.n_pass, size=size, method="marginals"
             )
-            return np.asarray(jsd(drawn, self.counts - drawn)), 1.0
-        few = min(self.n_pass, self.n_fail)
-        chosen, squares = _random_splits(
-            self.place, self.weight, few, self.bins, size, np.uint64(random.integers(1, 2**63))
-        )
-        total = self.passing + self.failing
-        rest, rest_squares = total - chosen, np.square(self.weight).sum() - squares
-        errors = squares / chosen.sum(axis=1) ** 2 + rest_squares / np.maximum(rest, 0).sum(axis=1) ** 2
-        own = 1 / effective(self.weight[self.passed]) + 1 / effective(self.weight[~self.passed])
-        return np.asarray(jsd(chosen, np.maximum(rest, 0))) / errors, own
+            return np.asarray(jsd(drawn, self.counts - drawn))
+        return self._redrawn(0.0, size=size, random=random)
 
     def replicas(self, observed: float, *, floor: float, size: int, seed: int) -> tuple[Array, float]:
         """Bootstrap replicas that average to the observed JSD, and the divergence behind them."""
@@ -96,15 +91,15 @@ class Spectra:
         total = self.passing + self.failing
         pooled = total / total.sum()
         share = _shrinkage(p, f, pooled, target)
-        # sum w^2 / sum w of a bin: one replica event carries this weight (scaled Poisson, Bohm and Zech,
-        # Nucl. Instrum. Meth. A 748 (2014) 1).
-        grain = self.squares / np.maximum(total, np.finfo(float).tiny)
         spectra = []
         for shape, chosen in ((p, self.passed), (f, ~self.passed)):
             mean = (pooled + share * (shape - pooled)) * self.weight[chosen].sum()
-            unit = grain * np.square(self.weight[chosen]).sum() / (grain @ mean)
-            unit = np.where(unit > 0, unit, 1.0)
-            spectra.append(random.poisson(mean / unit, size=(size, self.bins)) * unit)
+            if self.unit:
+                unit = float(self.weight[0])
+                spectra.append(random.poisson(mean / unit, size=(size, self.bins)) * unit)
+            else:
+                near = Weights.near(self.place[chosen], self.weight[chosen], bins=self.bins)
+                spectra.append(near.draw(mean, size=size, random=random))
         filled = (spectra[0].sum(axis=1) > 0) & (spectra[1].sum(axis=1) > 0)
         return np.asarray(jsd(spectra[0][filled], spectra[1][filled]))
 
@@ -118,28 +113,3 @@ def _shrinkage(p: Array, f: Array, pooled: Array, target: float) -> float:
     if target <= 0:
         return 0.0
     return 1.0 if gap(1.0) <= 0 else float(optimize.brentq(gap, 0.0, 1.0, xtol=1e-6))
-
-
-@numba.njit(cache=True)
-def _random_splits(
-    place: Indices, weight: Array, few: int, bins: int, size: int, state: np.uint64
-) -> tuple[Array, Array]:
-    """Spectra of `few` events drawn without replacement, `size` times: partial Fisher-Yates, xorshift64*."""
-    events = len(place)
-    order = np.arange(events)
-    sums = np.zeros((size, bins))
-    squares = np.zeros(size)
-    for draw in range(size):
-        for i in range(few):
-            state ^= state >> np.uint64(12)
-            state ^= state << np.uint64(25)
-            state ^= state >> np.uint64(27)
-            uniform = (
-                np.float64((state * np.uint64(2685821657736338717)) >> np.uint64(11)) / 9007199254740992.0
-            )
-            j = i + int(uniform * (events - i))
-            order[i], order[j] = order[j], order[i]
-            event = order[i]
-            sums[draw, place[event]] += weight[event]
-            squares[draw] += weight[event] ** 2
-    return sums, squares
