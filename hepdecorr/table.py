@@ -105,11 +105,12 @@ def fold(
     state = np.full(len(event), salt, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for part in (run, lumi, event):
-            state = _splitmix64(state ^ np.asarray(part).astype(np.uint64))
+            state = splitmix64(state ^ np.asarray(part).astype(np.uint64))
     return (state % np.uint64(folds)).astype(np.uint8)
 
 
-def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finalised step of each of `x`: 64 bits that look random; numpy warns of the overflow."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -9,17 +9,20 @@ from typing import Any
 from coffea.processor import ProcessorABC
 
 from hepdecorr.columnar import features as room
+from hepdecorr.columnar import objects as jets
 from hepdecorr.columnar import rows
+from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.table import Arrays, Column
 
 
 class TrainingTable(ProcessorABC):
-    """Selects events, computes their features and nuisances, and writes a Parquet file for each chunk.
+    """Selects rows, computes their features and nuisances, and writes a Parquet file for each chunk.
 
-    `features` are names of features; `nuisances` are {name: {feature, low, high, unit, title}};
-    `selection` holds cuts {feature, min, max} or functions 'my_cuts.py:good'; `weights` are multiplied.
-    Events take their dataset's label, or that of the branch `label`.  Files that the names speak of are
-    found from `base`.
+    A row is an event, or with `objects`, {collection: FatJet, ...}, each jet.  `features` are names of
+    features; `constituents` are {features, length}, those of a jet's so many hardest constituents;
+    `nuisances` are {name: {feature, low, high, unit, title}}; `selection` holds cuts {feature, min, max} or
+    functions 'my_cuts.py:good'; `weights` are multiplied.  Rows take their dataset's label, or that of the
+    branch `label`.  Files that the names speak of are found from `base`.
     """
 
     def __init__(
@@ -28,34 +31,49 @@ class TrainingTable(ProcessorABC):
         folder: Path | str,
         features: Sequence[str],
         nuisances: Mapping[str, Mapping[str, Any]],
+        objects: Mapping[str, Any] | None = None,
+        constituents: Mapping[str, Any] | None = None,
         selection: rows.Cuts = (),
         weights: Sequence[str] = (),
         label: str | None = None,
         folds: int = 10,
         base: Path | str = ".",
     ) -> None:
-        self.folder, self.base = Path(folder).resolve(), Path(base).resolve()
+        self.folder, self.base, self.objects = Path(folder).resolve(), Path(base).resolve(), objects
         self.features = room.expand(features)
+        self.constituents = rows.wanted(constituents)
         self.nuisances = {name: rows.source(name, spec) for name, spec in nuisances.items()}
         self.selection, self.weights, self.label, self.folds = selection, list(weights), label, folds
         described = [room.describe(name, base=self.base) for name in self.features]
         inputs = [Column(d.name, "feature", d.unit, d.title) for d in described]
+        inputs += rows.constituent_columns(**self.constituents)
         protected = rows.nuisance_columns(nuisances, base=self.base)
-        self.columns = rows.unique([*inputs, *protected, *rows.fixed_columns()])
+        self.columns = rows.unique([*inputs, *protected, *rows.fixed_columns(objects)])
 
     def process(self, events: Any) -> dict[str, Any]:
         """Write the chunk's rows; what is returned is merged over all chunks."""
         weight, sumw = rows.weights(events, self.weights, base=self.base)
-        keep, cutflow = rows.select(events, self.selection, base=self.base)
-        chosen, weight = events[keep], weight[keep]
-        wanted = [*self.features, *self.nuisances.values()]
-        computed = room.compute(wanted, chosen, base=self.base)
-        arrays: Arrays = {name: computed[name] for name in self.features}
+        chosen = jets.rows(events, self.objects)
+        weight = rows.of_rows(weight, chosen)
+        keep, cutflow = rows.select(chosen, self.selection, base=self.base)
+        chosen, weight = chosen[keep], weight[keep]
+        with shared(chosen):
+            computed = room.compute([*self.features, *self.nuisances.values()], chosen, base=self.base)
+            lists, notes = rows.constituent_arrays(chosen, **self.constituents)
+        arrays: Arrays = {name: computed[name] for name in self.features} | lists
         arrays |= {name: computed[feature] for name, feature in self.nuisances.items()}
         arrays |= rows.identifiers(chosen, folds=self.folds)
         arrays |= {"label": rows.labels(chosen, self.label), "weight": weight.astype("float32")}
         shard = rows.write(events, arrays, folder=self.folder, columns=self.columns)
-        return {"chunks": [rows.record(events, sumw=sumw, cutflow=cutflow, rows=len(weight), shard=shard)]}
+        record = rows.record(
+            events,
+            sumw=sumw,
+            cutflow=cutflow | notes,
+            rows=len(weight),
+            shard=shard,
+            conventions=rows.conventions_of(events, self.objects),
+        )
+        return {"chunks": [record]}
 
     def holds(self, result: Mapping[str, Any]) -> bool:
         """Whether the shards of a checkpoint are still there."""

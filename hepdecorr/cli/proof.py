@@ -51,7 +51,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         taggers=measured,
         config_text=config.text + "".join(f"\n# --set {o}" for o in config.overrides),
         histograms={
-            nuisance: renamed(filled, first)
+            nuisance: renamed(histograms.nominal(filled), first)
             for nuisance, filled in histograms.load(evaluated / "histograms.zip").items()
         },
         labels={name: int(meta["label"]) for name, meta in scores.datasets.items()},

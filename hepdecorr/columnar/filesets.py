@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hepdecorr.catalogue import suggest
+from hepdecorr.columnar import cuts
 from hepdecorr.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ LABELS = {"background": 0, "signal": 1}
 USES = ("all", "train", "test")
 BUILTIN = "builtin:"
 
-_OWN = ("label", "title", "use", "xsec", "sumw")
+_OWN = ("label", "title", "use", "xsec", "sumw", "selection")
 _KEYS = ("files", "metadata", "treename", *_OWN)
 # coffea keeps these for itself and refuses them among a dataset's metadata.
 _RESERVED = {
@@ -41,7 +42,8 @@ class Dataset:
     """Files of one physics process.
 
     `label` is 1 for signal, 0 for background, and None where the caller asked for no labels.  `xsec` is in
-    pb.  `trees` names the trees of those files for which the fileset gave one.
+    pb.  `selection` holds cuts for this dataset alone (rows.select), such as a truth label.  `trees` names
+    the trees of those files for which the fileset gave one.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Dataset:
     use: Literal["all", "train", "test"] = "all"
     xsec: float | None = None
     sumw: float | None = None
+    selection: tuple[cuts.Cut, ...] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     trees: dict[str, str] = field(default_factory=dict)
 
@@ -58,12 +61,12 @@ class Dataset:
 def expand(spec: Any, *, base: Path, labels: bool = True) -> list[Dataset]:
     """The datasets of `spec`, with globs expanded and every local file known to exist.
 
-    `spec` is a mapping {name: files} or {name: {files, label, title, use, xsec, sumw, metadata, treename}},
-    or the path of a JSON or YAML file that holds one.  `files` is a path, a glob, a folder (all its *.root),
-    a list of these, or coffea's {path: tree}; own keys may also stand in `metadata`.  Relative paths
-    count from `base`, or from the fileset file that holds them; `builtin:NAME` is a sample of the package;
-    URLs such as root://server//path pass through.  With `labels`, each dataset needs a label and both
-    classes must be there.  Raises InputError that names the dataset and the place.
+    `spec` is a mapping {name: files} or {name: {files, label, title, use, xsec, sumw, selection, metadata,
+    treename}}, or the path of a JSON or YAML file that holds one.  `files` is a path, a glob, a folder (all
+    its *.root), a list of these, or coffea's {path: tree}; own keys may also stand in `metadata`.  Relative
+    paths count from `base`, or from the fileset file that holds them; `builtin:NAME` is a sample of the
+    package; URLs such as root://server//path pass through.  With `labels`, each dataset needs a label and
+    both classes must be there.  Raises InputError that names the dataset and the place.
     """
     if isinstance(spec, str | Path):
         path = base / spec
@@ -82,7 +85,7 @@ def expand(spec: Any, *, base: Path, labels: bool = True) -> list[Dataset]:
 def to_coffea(datasets: Sequence[Dataset], *, treename: str = "Events") -> dict[str, dict[str, Any]]:
     """The fileset in coffea's form {name: {files: {path: tree}, metadata: {...}}}.
 
-    The metadata (label, title, use, xsec, sumw and the user's own) arrive in `events.metadata`.
+    The metadata (label, title, use, xsec, sumw, selection and the user's own) arrive in `events.metadata`.
     """
     return {
         d.name: {"files": {f: d.trees.get(f, treename) for f in d.files}, "metadata": describe(d)}
@@ -91,8 +94,8 @@ def to_coffea(datasets: Sequence[Dataset], *, treename: str = "Events") -> dict[
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Label, title, use, xsec, sumw and the user's metadata of a dataset; what is None is left out."""
-    content = asdict(dataset)
+    """Label, title, use, xsec, sumw, selection and the user's metadata of a dataset, where not None."""
+    content = asdict(dataset) | {"selection": dataset.selection and list(dataset.selection)}
     return {**dataset.metadata, **{k: content[k] for k in _OWN if content[k] is not None}}
 
 
@@ -132,6 +135,7 @@ def _dataset(name: str, value: Any, *, base: Path, place: str) -> Dataset:
         use=_use(own.get("use", "all"), place),
         xsec=_positive(own.get("xsec"), f"{place}: xsec"),
         sumw=_positive(own.get("sumw"), f"{place}: sumw"),
+        selection=_selection(own.get("selection"), place),
         metadata=metadata,
         trees=trees,
     )
@@ -204,6 +208,15 @@ def _use(value: Any, place: str) -> Any:
     if value not in USES:
         raise InputError(f"{place}: use {value!r} is none of {', '.join(USES)}")
     return value
+
+
+def _selection(value: Any, place: str) -> tuple[cuts.Cut, ...] | None:
+    if not value:
+        return None
+    try:
+        return tuple(cuts.checked(value))
+    except InputError as err:
+        raise InputError(f"{place}: {err}") from None
 
 
 def _positive(value: Any, place: str) -> float | None:

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hist
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hepdecorr.errors import InputError
 
 BEFORE = "before"
+NOMINAL = "nominal"
 _INDEX = "index.json"
 _BINS = 50
 
@@ -54,14 +55,17 @@ def sculpting(
     datasets: Sequence[str],
     taggers: Sequence[str],
     rejections: Sequence[float],
+    shifts: Sequence[str] = (),
 ) -> hist.Hist[Any]:
-    """An empty histogram of quantity `name` by dataset, tagger and category, weighted.
+    """An empty histogram of quantity `name` by dataset, systematic, tagger and category, weighted.
 
-    The categories are 'before', and 'pass R' and 'fail R' for each background rejection R.  All are there
-    from the start: filling with no event adds none, and chunks must agree on their order.
+    The systematics are 'nominal' and the `shifts`; the categories are 'before', and 'pass R' and 'fail R'
+    for each background rejection R.  All are there from the start: filling with no event adds none, and
+    chunks must agree on their order.
     """
     categories = [BEFORE, *(c for r in sorted(rejections) for c in (passed(r), failed(r)))]
-    names = {"dataset": datasets, "tagger": taggers, "category": categories}
+    systematics = [NOMINAL, *shifts]
+    names = {"dataset": datasets, "systematic": systematics, "tagger": taggers, "category": categories}
     axes: list[Any] = [hist.axis.StrCategory(list(v), growth=True, name=n, label=n) for n, v in names.items()]
     axes.append(axis(name, spec))
     empty: hist.Hist[Any] = hist.Hist(*axes, storage=hist.storage.Weight())
@@ -76,16 +80,19 @@ def before_and_after(
     weight: NDArray[Any],
     logits: Mapping[str, NDArray[Any]],
     thresholds: Mapping[str, Mapping[float, float]],
+    shifts: Sequence[str] = (),
+    systematic: str = NOMINAL,
 ) -> dict[str, hist.Hist[Any]]:
     """A `sculpting` histogram of each nuisance for one chunk of a dataset, filled for every tagger.
 
-    `values` (by nuisance), `weight` and `logits` (by tagger) have shape (n,); `thresholds` are {tagger:
-    {rejection: threshold}}.
+    `values` (by nuisance), `weight` and `logits` (by tagger) have shape (n,), under `systematic`, which is
+    'nominal' or one of the `shifts`; `thresholds` are {tagger: {rejection: threshold}}.
     """
     rejections = sorted({r for points in thresholds.values() for r in points})
     filled = {}
     for name, spec in nuisances.items():
-        filled[name] = sculpting(name, spec, datasets=[dataset], taggers=list(logits), rejections=rejections)
+        names: dict[str, Any] = {"datasets": [dataset], "taggers": list(logits), "shifts": shifts}
+        filled[name] = sculpting(name, spec, rejections=rejections, **names)
         for tagger, logit in logits.items():
             fill_sculpting(
                 filled[name],
@@ -95,8 +102,16 @@ def before_and_after(
                 weight=weight,
                 logit=logit,
                 thresholds=thresholds[tagger],
+                systematic=systematic,
             )
     return filled
+
+
+def nominal(histogram: hist.Hist[Any]) -> hist.Hist[Any]:
+    """The histogram of the events as they are: without the axis `systematic`, if it has one."""
+    if "systematic" not in histogram.axes.name:
+        return histogram
+    return cast("hist.Hist[Any]", histogram[{"systematic": NOMINAL}])
 
 
 def by_dataset(histogram: hist.Hist[Any]) -> hist.Hist[Any]:
@@ -118,8 +133,9 @@ def fill_sculpting(
     weight: NDArray[Any],
     logit: NDArray[Any],
     thresholds: Mapping[float, float],
+    systematic: str = NOMINAL,
 ) -> None:
-    """Fill 'before', and pass and fail of each rejection -> threshold, for one tagger.
+    """Fill 'before', and pass and fail of each rejection -> threshold, for one tagger and systematic.
 
     `values`, `weight` and `logit` have shape (n,); an event passes when its logit is above the threshold.
     """
@@ -129,7 +145,8 @@ def fill_sculpting(
         categories |= {passed(rejection): above, failed(rejection): ~above}
     quantity = histogram.axes[-1].name
     for category, mask in categories.items():
-        filling: dict[str, Any] = {"dataset": dataset, "tagger": tagger, "category": category}
+        filling: dict[str, Any] = {"dataset": dataset, "systematic": systematic}
+        filling |= {"tagger": tagger, "category": category}
         filling |= {quantity: values[mask], "weight": weight[mask]}
         histogram.fill(**filling)
 

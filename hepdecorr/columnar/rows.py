@@ -10,21 +10,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr import catalogue
-from hepdecorr.columnar import features
+from hepdecorr.columnar import constituents, features, objects
+from hepdecorr.columnar.cuts import Cuts, Mask, checked, cut_name, passes
+from hepdecorr.columnar.features import per_constituent
 from hepdecorr.columnar.features.branches import branch, numbers
 from hepdecorr.columnar.filesets import LABELS, Dataset, describe
 from hepdecorr.errors import InputError
 from hepdecorr.table import EVENT_IDS, Arrays, Column, Shard, Split, Table, fold, write_manifest, write_shard
 
-Cuts = Sequence[Mapping[str, Any] | str]
-Mask = NDArray[np.bool_]
+__all__ = ["Cuts"]  # for annotations in processors
 
-_CUT_KEYS = ("feature", "min", "max")
 _ID_TYPES = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 
 
@@ -44,51 +42,26 @@ def place(events: Any) -> str:
 
 
 def select(events: Any, cuts: Cuts, *, base: Path) -> tuple[Mask, dict[str, int]]:
-    """Which events pass all cuts, shape (events,), and how many are left after each.
+    """Which rows pass all cuts and those of their dataset, shape (rows,), and how many are left after each.
 
-    A cut is {feature, min, max}, which keeps min <= feature < max, or a function of the events that gives
-    a boolean for each, as 'my_cuts.py:good'.
+    A cut is {feature, min, max}, which keeps min <= feature < max, {feature, any_of}, which keeps the values
+    listed, or a function of the rows that gives a boolean for each, as 'my_cuts.py:good'.  The dataset's own
+    stand in its metadata, under 'selection'.
     """
     keep = np.ones(len(events), dtype=bool)
     cutflow = {"all": len(events)}
-    for cut in cuts:
-        keep &= _passes(events, cut, base=base)
-        cutflow[_cut_name(cut)] = int(keep.sum())
+    for cut in checked([*cuts, *(metadata(events).get("selection") or [])]):
+        keep &= passes(events, cut, base=base)
+        cutflow[cut_name(cut)] = int(keep.sum())
     return keep, cutflow
-
-
-def _passes(events: Any, cut: Mapping[str, Any] | str, *, base: Path) -> Mask:
-    if isinstance(cut, str):
-        mask = np.asarray(ak.to_numpy(catalogue.find(cut, home=features.__name__, base=base)(events)))
-        if mask.dtype != bool or mask.shape != (len(events),):
-            raise InputError(f"cut {cut!r}: {mask.dtype} of shape {mask.shape}, not a boolean for each event")
-        return mask
-    for key in cut:
-        if key not in _CUT_KEYS:
-            raise InputError(f"cut {dict(cut)}: unknown key {key!r}{catalogue.suggest(key, _CUT_KEYS)}")
-    low, high = cut.get("min"), cut.get("max")
-    if "feature" not in cut or (low is None and high is None):
-        raise InputError(f"cut {dict(cut)}: give 'feature', and 'min', 'max' or both")
-    (values,) = features.compute([cut["feature"]], events, base=base).values()
-    return np.asarray(
-        (values >= (-math.inf if low is None else low)) & (values < (math.inf if high is None else high))
-    )
-
-
-def _cut_name(cut: Mapping[str, Any] | str) -> str:
-    if isinstance(cut, str):
-        return cut
-    low, high = cut.get("min"), cut.get("max")
-    below = "" if low is None else f"{low:g} <= "
-    above = "" if high is None else f" < {high:g}"
-    return f"{below}{cut['feature']}{above}"
 
 
 def weights(events: Any, names: Sequence[str], *, base: Path) -> tuple[NDArray[np.float64], float]:
     """Weight of each event, shape (events,), and the sum of the product of `names` over them.
 
     The weight is that product times xsec / sumw where the dataset has a cross-section: the events of a
-    dataset then add up to its cross-section in pb, for `sumw` over all its generated events.
+    dataset then add up to its cross-section in pb, for `sumw` over all its generated events.  It is asked of
+    events, never of objects: an event with two jets was generated once.
     """
     product = np.ones(len(events))
     for column in features.compute(names, events, base=base).values():
@@ -104,10 +77,21 @@ def weights(events: Any, names: Sequence[str], *, base: Path) -> tuple[NDArray[n
     return product * (xsec / sumw), total
 
 
+def of_rows(values: NDArray[Any], chosen: Any) -> NDArray[Any]:
+    """For each row the entry of its event in `values`, which has one for each event of the chunk."""
+    return values if objects.spec(chosen) is None else values[np.asarray(chosen["rowEvent"])]
+
+
 def identifiers(events: Any, *, folds: int = 10, salt: int = 0) -> Arrays:
-    """run, luminosityBlock, event and fold, each of shape (events,)."""
+    """run, luminosityBlock, event and fold, each of shape (rows,); for objects also which of the event's.
+
+    The fold is the event's, so that the objects of an event stay together.
+    """
     ids = {n: numbers(branch(events, n), length=len(events)).astype(_ID_TYPES[n]) for n in EVENT_IDS}
-    return {**ids, "fold": fold(*(ids[n] for n in EVENT_IDS), folds=folds, salt=salt)}
+    ids["fold"] = fold(*(ids[n] for n in EVENT_IDS), folds=folds, salt=salt)
+    if objects.spec(events) is not None:
+        ids["object"] = np.asarray(events["rowObject"]).astype(np.int16)
+    return ids
 
 
 def of_part(events: Any, *, split: Split, part: str) -> Mask:
@@ -154,9 +138,39 @@ def source(name: str, spec: Mapping[str, Any]) -> str:
     return str(spec.get("feature") or name)
 
 
-def fixed_columns() -> list[Column]:
-    """The columns that every table has: label, weight, identifiers and fold."""
-    ids = [Column(n, "id") for n in (*EVENT_IDS, "fold")]
+def wanted(spec: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The section `constituents` as arguments of the next two: names, spelt out, and length."""
+    if not spec:
+        return {"names": [], "length": 0}
+    return {"names": per_constituent.expand_constituents(spec["features"]), "length": int(spec["length"])}
+
+
+def constituent_columns(names: Sequence[str], *, length: int) -> list[Column]:
+    """A column of lists for each feature of constituents, and how many of a list are filled."""
+    described = [per_constituent.describe_constituent(n) for n in names]
+    lists = [
+        Column(f"constituents.{d.name}", "constituent", d.unit, d.title, length=length) for d in described
+    ]
+    return [*lists, Column("constituents.count", "count")] if lists else []
+
+
+def constituent_arrays(chosen: Any, names: Sequence[str], *, length: int) -> tuple[Arrays, dict[str, int]]:
+    """The columns of `constituent_columns` for these rows, and what the cutflow says of them.
+
+    Constituents are in falling order of pt, zero beyond the last; those beyond `length` are counted.
+    """
+    if not names:
+        return {}, {}
+    found = per_constituent.prepare(chosen, names, length=length, pad_to="length")
+    arrays: Arrays = {f"constituents.{n}": found.x[:, :, i] for i, n in enumerate(names)}
+    arrays["constituents.count"] = found.mask.sum(axis=1, dtype=np.int16)
+    beyond = {f"constituents beyond {length}": found.dropped} if found.dropped else {}
+    return arrays, constituents.notes(chosen) | beyond
+
+
+def fixed_columns(of: Mapping[str, Any] | None = None) -> list[Column]:
+    """The columns that every table has: label, weight, identifiers and fold; of objects, also which one."""
+    ids = [Column(n, "id") for n in (*EVENT_IDS, "fold", *(["object"] if of else []))]
     return [Column("label", "label"), Column("weight", "weight"), *ids]
 
 
@@ -170,9 +184,19 @@ def unique(columns: Sequence[Column]) -> list[Column]:
 
 
 def record(
-    events: Any, *, sumw: float, cutflow: Mapping[str, int], rows: int, shard: Shard | None = None
+    events: Any,
+    *,
+    sumw: float,
+    cutflow: Mapping[str, int],
+    rows: int,
+    shard: Shard | None = None,
+    conventions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What became of a chunk, in plain data.  Chunks without rows count too: their weights are in sumw."""
+    """What became of a chunk of events, in plain data.
+
+    Chunks without rows count too: their weights are in sumw.  `conventions` are those of the file
+    (constituents.conventions), which finish_table compares.
+    """
     about = metadata(events)
     return {
         "dataset": about["dataset"],
@@ -184,6 +208,7 @@ def record(
         "sumw": sumw,
         "cutflow": dict(cutflow),
         "shard": None if shard is None else asdict(shard),
+        "conventions": dict(conventions or {}),
     }
 
 
@@ -222,7 +247,11 @@ def finish_table(
     datasets: Sequence[Dataset],
     provenance: Mapping[str, Any],
 ) -> Table:
-    """Write the manifest over the records of all chunks; InputError when a dataset has given no row."""
+    """Write the manifest over the records of all chunks.
+
+    What the files agree on stands in the provenance, under 'conventions'.  InputError when a dataset has
+    given no row, or files differ in their conventions.
+    """
     totals = summaries(chunks)
     content = {}
     for d in datasets:
@@ -232,7 +261,34 @@ def finish_table(
             raise InputError(f"dataset {d.name!r}: no event is left ({flow or 'its files have no events'})")
         content[d.name] = {**total, **describe(d), "read_sumw": total["sumw"]}
     shards = [Shard(**c["shard"]) for c in chunks if c["shard"] is not None]
+    if found := conventions(chunks):
+        provenance = {**provenance, "conventions": found}
     return write_manifest(folder, shards, columns=columns, datasets=content, provenance=provenance)
+
+
+def conventions_of(events: Any, of: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a file's objects and constituents are, for `record`; {} where rows are events."""
+    if of is None:
+        return {}
+    return constituents.conventions(events, of)
+
+
+def conventions(chunks: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The conventions of the files of these records; InputError names two files that differ.
+
+    A file without constituents says nothing of their convention.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for chunk in sorted(chunks, key=lambda c: (c["dataset"], c["source"], c["start"])):
+        for key, value in chunk.get("conventions", {}).items():
+            known, source = found.setdefault(key, (value, chunk["source"]))
+            if value != known:
+                raise InputError(
+                    f"{source} and {chunk['source']} differ in their {key}: {known!r} and {value!r}; what "
+                    f"learns from both learns nonsense, so leave one kind out, or make them alike with "
+                    f"'puppi' in 'objects'"
+                )
+    return {key: value for key, (value, _) in found.items()}
 
 
 def summaries(chunks: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from hepdecorr.card import METADATA_KEY, Card
-from hepdecorr.columnar import features
+from hepdecorr.columnar import clouds, constituents, features, objects, sessions
+from hepdecorr.columnar.features import branches, per_constituent
+from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.rows import place
 from hepdecorr.errors import InputError
 from hepdecorr.table import Table
 
+logger = logging.getLogger(__name__)
+
 Floats = NDArray[np.float32]
 
-MODEL = "tagger.onnx"
-EMBED = 16 * 2**20  # bytes up to which a model travels inside the pickle; larger ones go by path
-_OUTPUTS = ("score", "logit")
+_CLOUD = 8  # a batch has so many times fewer rows where each has constituents
+_REMEDIES = {
+    "candidates": (
+        ": momenta are with Puppi weights in the one and without in the other (PFNano stores raw ones, "
+        "NanoAOD v15 weighted ones); take files of the kind it was trained on, or train it on such files"
+    ),
+}
 _BLOCK = 8192  # rows of a block of columns that a core's cache holds
 _REGISTER = 16  # float32 values in the widest vector register
 
-# coffea unpickles the processor for every chunk, so that what hangs on it is opened again each time: the
-# sessions live in the process, under the digest of the model.
-_SESSIONS: dict[str, ort.InferenceSession] = {}
-_LOCK = threading.Lock()
+_TOLD: set[str] = set()  # models of which this process has said that jets were empty
 
 
 class OnnxTagger:
     """A tagger as a function of events: `tagger(events)` gives a score for each.
+
+    One that was trained on objects, jets say, gives a list for each event: a score for each object of the
+    collection, `events["FatJet"]` and the scores go together.  Given rows (objects.rows) it gives one a row.
+    With constituents it takes as many as it was trained with, hardest first, from PFNano or NanoAOD v15.  A
+    jet without constituents gets the score that the graph has for nothing: `notes` counts them, a warning is
+    logged once.
 
     `model` is a folder with tagger.onnx, that file, or its bytes.  `base` is the folder from which the
     card's own feature files (my_features.py:rho) are found; default: the working directory.  It pickles,
@@ -49,23 +60,23 @@ class OnnxTagger:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size {batch_size}: at least one event at a time")
-        content, self.source = _read(model)
+        content, self.source = sessions.read(model)
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.base = Path(base or ".").resolve()
         self.batch_size = batch_size
-        self._payload = content if isinstance(model, bytes) or len(content) <= EMBED else self.source
-        session = _session(self.sha256, content, self.source)
-        self.card = _card(session, self.source)
-        _check_graph(session, self.card, self.source)
+        self._payload = content if isinstance(model, bytes) or len(content) <= sessions.EMBED else self.source
+        session = sessions.session(self.sha256, content, self.source)
+        self.card = sessions.card(session, self.source)
+        sessions.check(session, self.card, self.source)
 
     def __repr__(self) -> str:
         return f"OnnxTagger({self.card.name!r}, sha256={self.sha256[:12]})"
 
     def __call__(self, events: Any) -> Any:
-        """Score of each event, as an array of awkward; of each row, for a matrix (n, features) of numpy."""
+        """Score of each event or object, as an array of awkward; for arrays of numpy, `scores`."""
         # Not built on coffea.ml_tools: importing that imports torch into every worker that has it.
         if isinstance(events, ak.Array):
-            return ak.from_numpy(self.scores(self.inputs(events)))
+            return self._arranged(events, sessions.OUTPUTS[:1])
         return self.scores(events)
 
     @property
@@ -79,23 +90,28 @@ class OnnxTagger:
         return {point.rejection: point.threshold for point in self.card.working_points}
 
     def scores(self, x: Any) -> Floats:
-        """Score in [0, 1] of each row of `x`, shape (n, features) -> (n,)."""
-        return self._run(x, _OUTPUTS[:1])[0]
+        """Score in [0, 1] of each row of `x`, shape (n, features) -> (n,).
+
+        With constituents `x` is {features: (n, f), constituents: (n, any, c), mask: (n, any)}, the mask 1
+        where there is a constituent; what stands where it is 0 has no effect.
+        """
+        return self._run(x, sessions.OUTPUTS[:1])[0]
 
     def logits(self, x: Any) -> Floats:
-        """Logit of each row of `x`, shape (n, features) -> (n,); it resolves what rounds to a score of 1."""
-        return self._run(x, _OUTPUTS[1:])[0]
+        """Logit of each row of `x`, as in `scores` -> (n,); it resolves what rounds to a score of 1."""
+        return self._run(x, sessions.OUTPUTS[1:])[0]
 
-    def inputs(self, events: Any) -> Floats:
-        """The card's features of `events` in its order, shape (n, features).
+    def inputs(self, events: Any) -> Any:
+        """What `scores` takes, of these events or rows: a matrix (n, features), or arrays by name.
 
         Raises InputError that names a branch or feature that is missing, or not finite, and where.
         """
-        self.check_conventions(events)
-        try:
-            return self.stack(features.compute(self.feature_names, events, base=self.base))
-        except InputError as err:
-            raise InputError(f"{place(events)}tagger {self.card.name}: {err}") from err
+        rows = self._rows(events)
+        with self._blamed(rows):
+            columns = features.compute(self.feature_names, rows, base=self.base)
+            if self.card.constituents is None:
+                return self.stack(columns)
+            return self._arrays(rows, columns, slice(None), "length")
 
     def stack(self, columns: Mapping[str, NDArray[Any]]) -> Floats:
         """Columns by name -> the matrix the graph takes, shape (n, features); saves computing them twice."""
@@ -103,70 +119,190 @@ class OnnxTagger:
             raise InputError(f"{self.source}: the tagger needs feature {missing[0]!r}, which is not there")
         return _side_by_side([columns[n] for n in self.feature_names])
 
-    def logit(self, events: Any) -> Any:
-        """Logit of each event, as an array of awkward."""
-        return ak.from_numpy(self.logits(self.inputs(events)))
+    def logit(self, events: Any, *, columns: Mapping[str, NDArray[Any]] | None = None) -> Any:
+        """Logit of each event or object, as an array of awkward.
+
+        `columns` are its features of these events or rows where they are computed already.
+        """
+        return self._arranged(events, sessions.OUTPUTS[1:], columns=columns)
+
+    def notes(self, rows: Any) -> dict[str, int]:
+        """What is odd about the constituents of these rows, counted, for a cutflow."""
+        return {} if self.card.constituents is None else constituents.notes(rows)
 
     def passes(self, events: Any, *, rejection: float = 0.95) -> Any:
-        """Whether each event passes the card's working point of this background rejection."""
+        """Whether each event or object passes the card's working point of this background rejection."""
         return self.logit(events) > np.float32(self.card.working_point(rejection).threshold)
 
     def check_table(self, table: Table) -> None:
-        """InputError unless the table's features are the card's: names, order, units and conventions."""
-        names = table.names("feature")
-        wanted = self.feature_names
-        if names != wanted:
-            raise InputError(
-                f"{self.source}: the tagger's features are not the table's: {_difference(wanted, names)}"
-            )
-        for feature in (f for i in self.card.inputs for f in i.features):
-            unit = table.column(feature.name).unit
-            if unit != feature.unit:
+        """InputError unless the table's inputs are the card's: names, order, units and conventions."""
+        for role, prefix, wanted in (
+            ("feature", "", [i for i in self.card.inputs if i.name == "features"]),
+            ("constituent", "constituents.", [i for i in self.card.inputs if i.name == "constituents"]),
+        ):
+            known = {prefix + f.name: f.unit for i in wanted for f in i.features}
+            if (names := table.names(role)) != list(known):
                 raise InputError(
-                    f"{self.source}: feature {feature.name!r} has the unit {feature.unit!r} in the tagger "
-                    f"and {unit!r} in the table"
+                    f"{self.source}: the tagger's {role}s are not the table's: "
+                    f"{_difference(list(known), names)}"
                 )
+            for name, unit in known.items():
+                if (found := table.column(name).unit) != unit:
+                    raise InputError(
+                        f"{self.source}: {role} {name!r} has the unit {unit!r} in the tagger and {found!r} "
+                        f"in the table"
+                    )
         self._compare(table.provenance.get("conventions") or {}, "the table")
 
     def check_conventions(self, events: Any) -> None:
-        """InputError when the events were read under another schema than the tagger was trained on."""
-        schema = schema_name(events)
-        if schema is not None:
-            self._compare({"schema": schema}, "these events")
+        """InputError when these are other events than the tagger was trained on.
+
+        That is another schema, or for objects another collection or radius, or constituents whose momenta
+        mean something else.
+        """
+        if not self.card.objects:
+            schema = schema_name(events)
+            if schema is not None:
+                self._compare({"schema": schema}, "these events")
+            return
+        spec = objects.spec(events) or self.card.objects
+        about = {key: spec.get(key) for key in ("collection", "radius")}
+        for key, value in about.items():
+            if value != (trained := self.card.objects.get(key)):
+                raise InputError(
+                    f"{place(events)}{self.source}: the tagger was trained on objects with {key} "
+                    f"{trained!r}, these have {key} {value!r}; give 'objects' as in training"
+                )
+        found = constituents.conventions(events, spec)
+        if self.card.constituents is not None and "candidates" not in found:
+            raise InputError(
+                f"{place(events)}tagger {self.card.name} needs the constituents of {found['collection']}, "
+                f"and there is no table of them in this file: take PFNano or NanoAOD v15, or a tagger on "
+                f"features of the jets alone"
+            )
+        self._compare(found, f"{place(events)}these events")
 
     def _compare(self, found: Mapping[str, Any], of: str) -> None:
         for key, value in self.card.conventions.items():
             if key in found and str(found[key]) != value:
                 wrong = f"trained with {key} {value!r}, {of} came with {found[key]!r}"
-                raise InputError(f"{self.source}: the tagger was {wrong}")
+                raise InputError(f"{self.source}: the tagger was {wrong}{_REMEDIES.get(key, '')}")
 
-    def _check_matrix(self, x: Any) -> None:
-        if isinstance(x, np.ma.MaskedArray):
-            # numpy would hand on what lies under the mask.
-            raise InputError(f"{self.source}: masked array; fill what is masked first")
+    def _rows(self, events: Any) -> Any:
+        """The events, or each of their objects where the tagger is one of objects, checked."""
+        with self._blamed(events):
+            if self.card.objects and objects.spec(events) is None:
+                every = {key: value for key, value in self.card.objects.items() if key != "leading"}
+                events = objects.rows(events, every)
+        self.check_conventions(events)
+        return events
+
+    def _arranged(
+        self, events: Any, outputs: Sequence[str], *, columns: Mapping[str, NDArray[Any]] | None = None
+    ) -> Any:
+        """An output as the events are: one for each, or a list for each."""
+        rows = self._rows(events)
+        with self._blamed(rows):
+            found = self._of_rows(rows, outputs, columns=columns)
+            if rows is events:
+                return ak.from_numpy(found)
+            counts = branches.counts(events, self.card.objects["collection"])
+        return ak.unflatten(ak.from_numpy(found), counts)
+
+    def _of_rows(
+        self, rows: Any, outputs: Sequence[str], *, columns: Mapping[str, NDArray[Any]] | None
+    ) -> Floats:
+        with shared(rows):
+            if columns is None:
+                columns = features.compute(self.feature_names, rows, base=self.base)
+            if self.card.constituents is None:
+                return self._run(self.stack(columns), outputs)[0]
+            self._tell_of_empty(rows)
+            counts = np.minimum(np.diff(constituents.of(rows).start), self._length)
+            make = partial(self._arrays, rows, columns)
+            return self._run_clouds(counts, make, outputs)[0]
+
+    @property
+    def _length(self) -> int:
+        return self.card.constituents.length if self.card.constituents else 0
+
+    def _arrays(
+        self, rows: Any, columns: Mapping[str, NDArray[Any]], at: Any, wide: int | str
+    ) -> dict[str, Floats]:
+        """The inputs of the graph for some of the rows."""
+        names = self.card.constituent_names
+        cloud = per_constituent.prepare(rows, names, length=self._length, pad_to=wide, at=at)
+        found = {"constituents": cloud.x, "mask": cloud.mask.astype(np.float32)}
+        if self.feature_names:
+            found["features"] = self.stack({n: columns[n][at] for n in self.feature_names})
+        return found
+
+    def _tell_of_empty(self, rows: Any) -> None:
+        empty = constituents.notes(rows).get("jets without constituents", 0)
+        if empty and self.sha256 not in _TOLD:
+            _TOLD.add(self.sha256)
+            logger.warning(
+                "%stagger %s: %d of %d jets have no constituents; they get the score of an empty jet "
+                "(said once; cutflows count them)", place(rows), self.card.name, empty, len(rows),
+            )  # fmt: skip
+
+    @contextmanager
+    def _blamed(self, events: Any) -> Iterator[None]:
+        try:
+            yield
+        except InputError as err:
+            raise InputError(f"{place(events)}tagger {self.card.name}: {err}") from err
+
+    def _check_matrix(self, x: Any) -> Floats:
         width = len(self.feature_names)
-        if np.ndim(x) != 2 or np.shape(x)[1] != width:
-            raise InputError(f"{self.source}: shape {np.shape(x)}; the tagger takes (events, {width})")
-        if np.asarray(x).dtype.kind not in "biuf":
-            raise InputError(f"{self.source}: {np.asarray(x).dtype} are no numbers")
+        if isinstance(x, Mapping) or np.ndim(x) != 2 or np.shape(x)[1] != width:
+            shape = sorted(x) if isinstance(x, Mapping) else np.shape(x)
+            raise InputError(f"{self.source}: shape {shape}; the tagger takes (events, {width})")
+        return clouds.plain(x, source=self.source)
 
     def _run(self, x: Any, outputs: Sequence[str]) -> list[Floats]:
-        self._check_matrix(x)
-        x = np.ascontiguousarray(x, dtype=np.float32)
+        if self.card.constituents is not None:
+            if not isinstance(x, Mapping):
+                raise InputError(
+                    f"{self.source}: shape {np.shape(x)}; the tagger takes arrays by name: "
+                    f"{', '.join(i.name for i in self.card.inputs)}"
+                )
+            arrays = clouds.checked(x, self.card, source=self.source)
+            return self._run_clouds(clouds.last(arrays["mask"]), partial(clouds.cut, arrays), outputs)
+        x = self._check_matrix(x)
         if len(x) == 0:
             # ONNX Runtime aborts the process on an LSTM over no rows, and raises on a convolution.
             return [np.empty(0, dtype=np.float32) for _ in outputs]
-        parts = [self._batch(x[i : i + self.batch_size], outputs) for i in range(0, len(x), self.batch_size)]
+        name = self.card.inputs[0].name
+        size = self.batch_size
+        parts = [self._batch({name: x[i : i + size]}, outputs) for i in range(0, len(x), size)]
         return [np.concatenate(p) for p in zip(*parts, strict=True)]
 
-    def _batch(self, x: Floats, outputs: Sequence[str]) -> list[Floats]:
+    def _run_clouds(
+        self, counts: NDArray[Any], make: Callable[[Any, int], dict[str, Floats]], outputs: Sequence[str]
+    ) -> list[Floats]:
+        """Outputs for rows with so many constituents; `make(rows, width)` gives the inputs of a batch."""
+        found = [np.empty(len(counts), dtype=np.float32) for _ in outputs]
+        # A jet is many constituents: batches of fewer rows, so that what passes through stays in the cache.
+        size = max(self.batch_size // _CLOUD, 1)
+        for rows, wide in clouds.batches(counts, size=size):
+            for whole, part in zip(found, self._batch(make(rows, wide), outputs), strict=True):
+                whole[rows] = part
+        return found
+
+    def _batch(self, arrays: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
         # Element-wise kernels (ELU, softplus) round the last few elements of an array, which do not fill a
         # vector register, differently.  With whole registers an event's score does not depend on its chunk.
-        padding = -len(x) % _REGISTER
-        padded = np.pad(x, ((0, padding), (0, 0)), mode="edge") if padding else x
-        session = _session(self.sha256, self._payload, self.source)
-        found = session.run(list(outputs), {self.card.inputs[0].name: padded})
-        return [o.reshape(-1)[: len(x)] for o in found]
+        rows = len(next(iter(arrays.values())))
+        if padding := -rows % _REGISTER:
+            arrays = {k: _padded(v, padding) for k, v in arrays.items()}
+        found = sessions.session(self.sha256, self._payload, self.source).run(list(outputs), dict(arrays))
+        return [o.reshape(-1)[:rows] for o in found]
+
+
+def _padded(array: Floats, rows: int) -> Floats:
+    """With its last row so many times more."""
+    return np.pad(array, [(0, rows), *([(0, 0)] * (array.ndim - 1))], mode="edge")
 
 
 def _side_by_side(columns: Sequence[NDArray[Any]]) -> Floats:
@@ -185,75 +321,6 @@ def schema_name(events: Any) -> str | None:
     factory = getattr(events, "attrs", {}).get("@events_factory") if isinstance(events, ak.Array) else None
     schema = getattr(factory, "_schema", None)
     return None if schema is None else type(schema).__name__
-
-
-def _read(model: Path | str | bytes) -> tuple[bytes, str]:
-    if isinstance(model, bytes):
-        return model, "the model"
-    path = Path(model)
-    if path.is_dir():
-        path /= MODEL
-    try:
-        return path.read_bytes(), str(path.resolve())
-    except OSError as err:
-        raise InputError(
-            f"{path}: no such tagger ({err.strerror}); give a model's folder or its .onnx file"
-        ) from None
-
-
-def _session(sha256: str, payload: bytes | str, source: str) -> ort.InferenceSession:
-    """The session of this model in this process, opened on first use."""
-    with _LOCK:
-        if sha256 not in _SESSIONS:
-            _SESSIONS[sha256] = _open(_verified(sha256, payload), source)
-        return _SESSIONS[sha256]
-
-
-def _verified(sha256: str, payload: bytes | str) -> bytes:
-    if isinstance(payload, bytes):
-        return payload
-    try:
-        content = Path(payload).read_bytes()
-    except OSError as err:
-        # Not an OSError, and without one in its chain: a run that skips bad files would take the missing
-        # model for a bad file and drop the events.
-        raise InputError(f"{payload}: this worker cannot read the model ({err.strerror})") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError(f"{payload}: the model on this worker is not the one that was configured")
-    return content
-
-
-def _open(content: bytes, source: str) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    # More threads slow a job of several processes down; counts that are given avoid affinity errors in Slurm.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as err:  # ONNX Runtime's own types derive from Exception alone
-        raise InputError(f"{source}: no model that ONNX Runtime can open: {err}") from None
-
-
-def _card(session: ort.InferenceSession, source: str) -> Card:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise InputError(
-            f"{source}: this ONNX model has no card, so its inputs are unknown; export it with hepdecorr"
-        )
-    return Card.from_json(text, source=source)
-
-
-def _check_graph(session: ort.InferenceSession, card: Card, source: str) -> None:
-    graph = [(i.name, i.type) for i in session.get_inputs()]
-    if graph != [(i.name, "tensor(float)") for i in card.inputs] or len(graph) != 1:
-        raise InputError(f"{source}: the graph's inputs {graph} are not those of its card")
-    shape = session.get_inputs()[0].shape
-    width = len(card.feature_names)
-    if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != width):
-        raise InputError(f"{source}: the graph takes shape {shape}, its card has {width} features")
-    if missing := set(_OUTPUTS) - {o.name for o in session.get_outputs()}:
-        raise InputError(f"{source}: the graph has no output {min(missing)!r}")
 
 
 def _difference(wanted: Sequence[str], found: Sequence[str]) -> str:

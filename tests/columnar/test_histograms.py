@@ -40,7 +40,7 @@ def test_pass_and_fail_add_up_to_before() -> None:
     made = filled()
     assert list(made.axes["category"]) == ["before", "pass 0.5", "fail 0.5", "pass 0.95", "fail 0.95"]
     assert histograms.rejections(made) == [0.5, 0.95]
-    before, *rest = (made["bkg", "disco", c, :].view(flow=True) for c in made.axes["category"])
+    before, *rest = (made["bkg", "nominal", "disco", c, :].view(flow=True) for c in made.axes["category"])
     for above, below in (rest[:2], rest[2:]):
         assert above["value"].sum() > 0
         np.testing.assert_allclose(above["value"] + below["value"], before["value"])
@@ -54,8 +54,8 @@ def test_an_event_at_the_threshold_fails() -> None:
     histograms.fill_sculpting(
         made, one * 5.25, dataset="a", tagger="disco", weight=one, logit=one, thresholds={0.9: 1.0}
     )
-    assert made["a", "disco", "pass 0.9", sum].value == 0
-    assert made["a", "disco", "fail 0.9", sum].value == 1
+    assert made["a", "nominal", "disco", "pass 0.9", sum].value == 0
+    assert made["a", "nominal", "disco", "fail 0.9", sum].value == 1
 
 
 def test_chunks_add_up_even_when_empty_and_in_any_order() -> None:
@@ -89,7 +89,9 @@ def test_saved_histograms_come_back(tmp_path: Path) -> None:
         assert found[name] == histogram
         assert found[name].axes.name == histogram.axes.name
         assert found[name].axes.label == histogram.axes.label
-    found["m_bc"].fill(dataset="new", tagger="t", category="before", m_bc=[5.25])  # it can still grow
+    found["m_bc"].fill(
+        dataset="new", systematic="nominal", tagger="t", category="before", m_bc=[5.25]
+    )  # it can still grow
     assert [p.name for p in path.parent.iterdir()] == ["histograms.zip"]
 
 

@@ -63,7 +63,7 @@ def test_cuts_and_their_flow(chunk: Any, branches: Any, code: Path) -> None:
         ({"feature": "Bcand.mbc"}, "give 'feature', and 'min', 'max' or both"),
         ({"feature": "Bcand.mbc", "mim": 1}, "unknown key 'mim'; did you mean 'min'"),
         ({"feature": "Bcand.nothing", "min": 1}, "feature 'Bcand.nothing'"),
-        ("my_features.py:rho", "cut 'my_features.py:rho': float32 of shape .*, not a boolean for each event"),
+        ("my_features.py:rho", "cut 'my_features.py:rho': float32 of shape .*, not a boolean for each row"),
         ("my_features.py:nice", "no 'nice'"),
     ],
 )

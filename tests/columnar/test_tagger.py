@@ -17,7 +17,7 @@ from coffea.processor import ProcessorABC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdecorr.columnar import features, tagger
+from hepdecorr.columnar import features, sessions
 from hepdecorr.columnar.running import run
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.columnar.tagger import OnnxTagger
@@ -297,7 +297,7 @@ def test_pickles_carry_small_models_and_point_at_large_ones(
     small = OnnxTagger(path)
     carried = pickle.dumps(small)
     assert path.read_bytes() in carried
-    monkeypatch.setattr(tagger, "EMBED", 10)
+    monkeypatch.setattr(sessions, "EMBED", 10)
     pointing = pickle.dumps(OnnxTagger(path))
     assert path.read_bytes() not in pointing
     assert len(pointing) < len(carried)
@@ -334,13 +334,13 @@ def test_one_session_per_process(
     making: ModuleType, ntuple: Path, code: Path, monkeypatch: pytest.MonkeyPatch, events: Any
 ) -> None:
     opened: list[str] = []
-    original = tagger._open
+    original = sessions._open
 
     def counting(content: bytes, source: str) -> Any:
         opened.append(source)
         return original(content, source)
 
-    monkeypatch.setattr(tagger, "_open", counting)
+    monkeypatch.setattr(sessions, "_open", counting)
     made = OnnxTagger(making.model(seed=101), base=code)
     found = run({"bkg": [str(ntuple)]}, Apply(made), schema=BsgammaSchema, chunksize=100)
     assert found.report.complete
@@ -352,11 +352,11 @@ def test_one_session_per_process(
 def test_a_model_missing_on_a_worker_is_an_error_and_not_lost_events(
     making: ModuleType, ntuple: Path, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    monkeypatch.setattr(tagger, "EMBED", 10)
+    monkeypatch.setattr(sessions, "EMBED", 10)
     path = tmp_path / "tagger.onnx"
     path.write_bytes(making.model(seed=102))
     made = OnnxTagger(path, base=code)
-    monkeypatch.setattr(tagger, "_SESSIONS", {})  # as on a worker
+    monkeypatch.setattr(sessions, "_SESSIONS", {})  # as on a worker
     if change == "deleted":
         path.unlink()
         message = "this worker cannot read the model"

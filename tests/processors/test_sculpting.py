@@ -84,7 +84,7 @@ def test_histograms_and_scores_hold_what_the_files_hold(
             values, weights = raw["Bcand_mbc"][mask].astype("f8"), raw["genWeight"][mask]
             expected, _ = np.histogram(values, bins=histogram.axes["mass"].edges, weights=weights)
             np.testing.assert_allclose(
-                histogram["bkg", name, category, :].values(), expected, err_msg=category
+                histogram["bkg", "nominal", name, category, :].values(), expected, err_msg=category
             )
             assert expected.sum() > 0
 
@@ -145,7 +145,7 @@ def test_data_without_labels_fill_histograms_but_no_table(
     making.write_ntuple(tmp_path / "d.root", 100)
     data = expand({"data": ["d.root"]}, base=tmp_path, labels=False)
     out = apply(sculpting(taggers=models, nuisances=NUISANCES, base=code), data)
-    assert out["histograms"]["mass"]["data", "plain", "before", :].sum(flow=True).value == 100
+    assert out["histograms"]["mass"]["data", "nominal", "plain", "before", :].sum(flow=True).value == 100
     with pytest.raises(InputError, match="dataset 'data' has no label"):
         apply(sculpting(taggers=models, nuisances=NUISANCES, base=code, folder=tmp_path / "t"), data)
 

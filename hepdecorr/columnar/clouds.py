@@ -1,0 +1,90 @@
+"""What a graph over constituents takes: checked, and cut into batches in which nothing is padded for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdecorr.card import Card
+from hepdecorr.errors import InputError
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_STEP = 8  # constituents by which the widths of batches differ
+
+
+def checked(given: Mapping[str, Any], card: Card, *, source: str) -> dict[str, Floats]:
+    """The arrays that the card's graph takes, float32 and contiguous, from arrays by name.
+
+    `features` (n, f), `constituents` (n, L, c) and `mask` (n, L), 0 or 1; what stands where the mask is 0
+    does not matter.  Raises InputError for other names, shapes and types, masked arrays, and values that are
+    not finite.
+    """
+    wanted = [i.name for i in card.inputs]
+    if set(given) != set(wanted):
+        raise InputError(f"{source}: arrays {sorted(given)}; the tagger takes {', '.join(wanted)}")
+    arrays = {name: plain(given[name], source=f"{source}: {name}") for name in wanted}
+    f, c = len(card.feature_names), len(card.constituent_names)
+    rows, seen = arrays["mask"].shape if arrays["mask"].ndim == 2 else (-1, -1)
+    shapes = {"features": (rows, f), "constituents": (rows, seen, c), "mask": (rows, seen)}
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise InputError(
+                f"{source}: {name} of shape {array.shape} beside a mask of {arrays['mask'].shape}; the "
+                f"tagger takes features (rows, {f}), constituents (rows, any, {c}) and mask (rows, any)"
+            )
+    mask = arrays["mask"]
+    if not np.isin(mask, (0, 1)).all():
+        raise InputError(f"{source}: mask holds other values than 0 and 1")
+    for name, array in arrays.items():
+        bad = ~np.isfinite(array)
+        # NaN where the mask is 0 is what many frameworks pad with.
+        bad = bad & (mask[:, :, None] > 0) if name == "constituents" else bad
+        if bad.any():
+            raise InputError(f"{source}: {name} is not finite in row {int(np.argwhere(bad)[0][0])}")
+    return arrays
+
+
+def plain(values: Any, *, source: str) -> Floats:
+    """Numbers as a contiguous float32 array; InputError for masked arrays and what is no number."""
+    if isinstance(values, np.ma.MaskedArray):
+        # numpy would hand on what lies under the mask.
+        raise InputError(f"{source}: masked array; fill what is masked first")
+    if np.asarray(values).dtype.kind not in "biuf":
+        raise InputError(f"{source}: {np.asarray(values).dtype} are no numbers")
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def batches(counts: NDArray[Any], *, size: int) -> Iterator[tuple[Ints, int]]:
+    """Rows of like multiplicity, at most `size` at a time, and to how many constituents to pad them.
+
+    How far a row is padded depends on its own constituents alone, and so does its score: not on the chunk.
+    """
+    width = np.maximum(-(-counts // _STEP), 1) * _STEP
+    for wide in np.unique(width):
+        group = np.flatnonzero(width == wide)
+        for start in range(0, len(group), size):
+            yield group[start : start + size], int(wide)
+
+
+def last(mask: Floats) -> Ints:
+    """Beyond which place of each row the mask is 0; it may have holes before."""
+    if not mask.shape[1]:
+        return np.zeros(len(mask), dtype=np.int64)
+    there = mask > 0
+    return np.where(there.any(axis=1), mask.shape[1] - np.argmax(there[:, ::-1], axis=1), 0)
+
+
+def cut(arrays: Mapping[str, Floats], rows: Ints, wide: int) -> dict[str, Floats]:
+    """These rows of the arrays, with so many constituents."""
+    found = {}
+    for name, array in arrays.items():
+        found[name] = array[rows] if name == "features" else array[rows, :wide]
+        missing = 0 if name == "features" else wide - found[name].shape[1]
+        if missing:
+            found[name] = np.pad(found[name], [(0, 0), (0, missing), (0, 0)][: array.ndim])
+    return found
