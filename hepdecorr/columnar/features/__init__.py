@@ -8,8 +8,11 @@
 `compute` takes the features of this room by name, groups of them (`GROUPS`; "bsgamma" is the set for
 B -> K* gamma, "bsgamma_shapes" the part of it that hardly knows M_bc) and patterns ("cleo_*"), branches as
 they are, and functions of the user, who may declare unit and title with `@feature(unit="GeV",
-title=r"$p_T$")`.  Everything is computed in float64 and in the e+e- centre-of-mass frame, and comes as
-float32.  Nothing is NaN: where a definition divides 0 by 0 the docstring says what stands there.
+title=r"$p_T$")`.  Features of a B candidate are computed in the e+e- centre-of-mass frame.  Features of jets
+("jets_atlas", "jet_shapes", "tau21", ...) take rows of `hepdecorr.columnar.objects` in the place of events;
+`sources` says which of them come from a branch and which are computed, `fallbacks` counts what was mended.
+Everything is computed in float64 and comes as float32.  Nothing is NaN: where a definition divides 0 by 0
+the docstring says what stands there.
 
 To add a feature to the room: write the function in the module it belongs to; it is found by its decorator.
 """
@@ -21,10 +24,12 @@ from hepdecorr.columnar.features.computing import (
     BSGAMMA_SHAPES,
     FEATURES,
     GROUPS,
+    JETS_ATLAS,
     compute,
     describe,
     expand,
 )
+from hepdecorr.columnar.features.jet_stored import fallbacks, sources
 from hepdecorr.columnar.features.sharing import Description, Feature, feature, shared
 
 __all__ = [
@@ -32,12 +37,15 @@ __all__ = [
     "BSGAMMA_SHAPES",
     "FEATURES",
     "GROUPS",
+    "JETS_ATLAS",
     "Description",
     "compute",
     "describe",
     "expand",
+    "fallbacks",
     "feature",
     "shared",
+    "sources",
 ]
 
 

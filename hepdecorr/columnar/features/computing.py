@@ -18,6 +18,11 @@ from hepdecorr.columnar.features import (
     candidate,
     cones,
     fox_wolfram,
+    jet_correlators,
+    jet_kinematics,
+    jet_prongs,
+    jet_shapes,
+    jet_splittings,
     ksfw,
     rest,
     tensors,
@@ -37,7 +42,7 @@ def _features(module: ModuleType) -> dict[str, Feature]:
     }
 
 
-_ROOMS: Mapping[str, ModuleType] = {
+_OF_CANDIDATES: Mapping[str, ModuleType] = {
     "candidate": candidate,
     "thrusts": thrusts,
     "fox_wolfram": fox_wolfram,
@@ -47,6 +52,16 @@ _ROOMS: Mapping[str, ModuleType] = {
     "rest_of_event": rest,
 }
 
+_OF_JETS: Mapping[str, ModuleType] = {
+    "jet_kinematics": jet_kinematics,
+    "jet_prongs": jet_prongs,
+    "jet_correlators": jet_correlators,
+    "jet_splittings": jet_splittings,
+    "jet_shapes": jet_shapes,
+}
+
+_ROOMS = {**_OF_CANDIDATES, **_OF_JETS}
+
 FEATURES: Mapping[str, Feature] = {
     name: value for module in _ROOMS.values() for name, value in _features(module).items()
 }
@@ -54,7 +69,9 @@ FEATURES: Mapping[str, Feature] = {
 # M_bc as such is what the tagger must not know; the others are checks or belong to the selection.
 _NOT_INPUTS = ("m_bc", "m_bc_corr", "m_bc_recomputed", "delta_e_recomputed", "n_candidates", "thrust_all")
 
-BSGAMMA: tuple[str, ...] = tuple(name for name in FEATURES if name not in _NOT_INPUTS)
+_OF_A_CANDIDATE = tuple(name for module in _OF_CANDIDATES.values() for name in _features(module))
+
+BSGAMMA: tuple[str, ...] = tuple(name for name in _OF_A_CANDIDATE if name not in _NOT_INPUTS)
 """The inputs of a B -> K* gamma continuum suppression: all but M_bc, the checks and the event's thrust.
 
 p_star_b with the beam energy *is* M_bc, and the other kinematics rebuild it: a plain classifier on this set
@@ -74,10 +91,29 @@ Boosted trees that regress the rank of M_bc in continuum explain 4 % of its vari
 from BSGAMMA, and 27 % from p_roe or r1_roe alone, which balance the candidate's momentum.
 """
 
+JETS_ATLAS: tuple[str, ...] = (
+    *(
+        "tau21",
+        "c2",
+        "d2",
+        "angularity",
+        "jet_aplanarity",
+        "jet_r2",
+        "kt_dr",
+        "planar_flow",
+        "split12",
+        "zcut12",
+    ),
+)
+"""The ten inputs of ATLAS's study of decorrelated W taggers (ATL-PHYS-PUB-2018-014)."""
+
 GROUPS: Mapping[str, tuple[str, ...]] = {
     **{group: tuple(_features(module)) for group, module in _ROOMS.items()},
     "bsgamma": BSGAMMA,
     "bsgamma_shapes": BSGAMMA_SHAPES,
+    "bsgamma_all": _OF_A_CANDIDATE,
+    "jets_atlas": JETS_ATLAS,
+    "jets_all": tuple(name for module in _OF_JETS.values() for name in _features(module)),
 }
 
 

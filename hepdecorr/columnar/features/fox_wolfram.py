@@ -69,9 +69,14 @@ def r4_roe(events: Any) -> Floats:
 def ratios(events: Any, skip: int) -> Floats:
     """R_0 to R_4 without the first `skip` particles of each event, shape (events, 5); 0 without momentum."""
     everything = particles(events)
-    out = np.zeros((len(events), 5))
-    most = int(np.diff(everything.start).max(initial=0))
-    _ratios(*everything[:3], everything.p, everything.start, skip, np.empty((4, most)), out)
+    return ratios_of(*everything[:3], p=everything.p, start=everything.start, skip=skip)
+
+
+def ratios_of(x: Floats, y: Floats, z: Floats, *, p: Floats, start: Ints, skip: int = 0) -> Floats:
+    """R_0 to R_4 of flat momenta, without the first `skip` of each event or jet, shape (events, 5)."""
+    out = np.zeros((len(start) - 1, 5))
+    most = int(np.diff(start).max(initial=0))
+    _ratios(x, y, z, p, start, skip, np.empty((4, most)), out)
     return np.clip(out, 0.0, 1.0)
 
 

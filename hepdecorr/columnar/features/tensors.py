@@ -47,8 +47,13 @@ def aplanarity_roe(events: Any) -> Floats:
 def lower_eigenvalues(events: Any, skip: int) -> Floats:
     """l2 and l3 without the first `skip` particles of each event, shape (events, 2)."""
     everything = particles(events)
-    out = np.zeros((len(events), 2))
-    _lower(everything.x, everything.y, everything.z, everything.start, skip, out)
+    return lower_eigenvalues_of(everything.x, everything.y, everything.z, start=everything.start, skip=skip)
+
+
+def lower_eigenvalues_of(x: Floats, y: Floats, z: Floats, *, start: Ints, skip: int = 0) -> Floats:
+    """l2 and l3 of flat momenta, without the first `skip` of each event or jet, shape (events, 2)."""
+    out = np.zeros((len(start) - 1, 2))
+    _lower(x, y, z, start, skip, out)
     return np.maximum(out, 0.0)
 
 

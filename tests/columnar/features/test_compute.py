@@ -114,7 +114,8 @@ def test_names_are_spelt_out_once_and_in_order():
 
 
 def test_groups_hold_every_feature_once():
-    inside = [name for group, names in features.GROUPS.items() if "bsgamma" not in group for name in names]
+    chosen = {"bsgamma", "bsgamma_shapes", "bsgamma_all", "jets_atlas", "jets_all"}
+    inside = [name for group, names in features.GROUPS.items() if group not in chosen for name in names]
     assert sorted(inside) == sorted(features.FEATURES)
     assert not set(features.GROUPS) & set(features.FEATURES)
 

@@ -1,0 +1,114 @@
+"""What a file says of its jets itself: the branches of the collection that the rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from hepdecorr.columnar import constituents, objects
+from hepdecorr.columnar.features.branches import Floats, per_event
+from hepdecorr.columnar.features.sharing import intermediate
+from hepdecorr.errors import InputError
+
+# CMS: AK8 and AK4.
+RADII: Mapping[str, float] = {"FatJet": 0.8, "Jet": 0.4}
+
+# What each feature reads where the file has it; n_constituents only where the constituents are not.
+BRANCHES: Mapping[str, tuple[str, ...]] = {
+    "jet_mass": ("mass",),
+    "rho": ("mass",),
+    "rho_ddt": ("mass",),
+    "softdrop_mass": ("msoftdrop",),
+    "n_constituents": ("nConstituents",),
+    **{f"tau{n}": (f"tau{n}",) for n in (1, 2, 3, 4)},
+    **{f"tau{n + 1}{n}": (f"tau{n + 1}", f"tau{n}") for n in (1, 2, 3)},
+}
+
+_EITHER = {"softdrop_mass", *(name for name in BRANCHES if name.startswith("tau"))}
+
+
+def collection(rows: Any) -> str:
+    """The collection that the rows are objects of, such as 'FatJet'; InputError if they are events."""
+    return str(_spec(rows)["collection"])
+
+
+def radius(rows: Any) -> float:
+    """The jet radius: `radius` of the objects, else what CMS clusters the collection with.
+
+    Raises InputError for a collection that is neither FatJet nor Jet and comes without a radius.
+    """
+    given = _spec(rows).get("radius")
+    if given is not None:
+        return float(given)
+    try:
+        return RADII[collection(rows)]
+    except KeyError:
+        raise InputError(
+            f"no jet radius is known for {collection(rows)!r}; write it into the YAML "
+            f"(objects: {{collection: {collection(rows)}, radius: 0.8}})"
+        ) from None
+
+
+def has(rows: Any, *fields: str) -> bool:
+    """Whether the collection has all these branches."""
+    name = collection(rows)
+    inner = rows.layout[name].fields if name in rows.fields else []
+    return all(field in inner or f"{name}_{field}" in rows.fields for field in fields)
+
+
+def has_constituents(rows: Any) -> bool:
+    """Whether the file has a table of the jets' constituents."""
+    return "candidates" in constituents.conventions(rows, _spec(rows))
+
+
+@intermediate
+def stored(rows: Any, field: str) -> Floats:
+    """A branch of the jet that cannot be negative; 0 where it is negative or not finite.
+
+    CMS writes -1 where a quantity could not be computed, and a negative mass for a negative square.
+    `fallbacks` counts them.
+    """
+    values = per_event(rows, f"{collection(rows)}.{field}")
+    return np.where(_invalid(values), 0.0, values)
+
+
+def sources(rows: Any, names: Iterable[str]) -> dict[str, str]:
+    """Where each of the features gets its values from in this file: 'branch' or 'computed'.
+
+    Only features that can have either; a tagger trained with one source must not be given the other
+    unawares, as radius, axes and pile-up treatment may differ.
+    """
+    found = {}
+    for name in names:
+        if name == "n_constituents":
+            found[name] = "computed" if has_constituents(rows) else "branch"
+        elif name in _EITHER:
+            found[name] = "branch" if has(rows, *BRANCHES[name]) else "computed"
+    return found
+
+
+def fallbacks(rows: Any, names: Iterable[str]) -> dict[str, int]:
+    """How many rows have a branch, read by one of the features, that `stored` gave as 0; none is left out."""
+    counted = {}
+    for field in dict.fromkeys(field for name in names for field in BRANCHES.get(name, ())):
+        if field != "nConstituents" and has(rows, field):
+            bad = int(_invalid(per_event(rows, f"{collection(rows)}.{field}")).sum())
+            if bad:
+                counted[f"{collection(rows)}.{field} negative or not finite, 0 taken"] = bad
+    return counted
+
+
+def _invalid(values: Floats) -> Any:
+    return ~(np.isfinite(values) & (values >= 0.0))
+
+
+def _spec(rows: Any) -> Mapping[str, Any]:
+    spec = objects.spec(rows)
+    if spec is None:
+        raise InputError(
+            "a feature of jets, but the rows are events; say which jets are meant "
+            "(objects: {collection: FatJet})"
+        )
+    return spec
