@@ -117,6 +117,50 @@ def branches(made: Mapping[str, Any], *, layout: str) -> dict[str, Any]:
     return flat | {f"{table}_{k}": v for k, v in _stored(made["Cand"], layout).items()}
 
 
+def in_memory(made: Mapping[str, Any], *, layout: str = "pfnano", **changed: Any) -> Any:
+    """The events of a layout as plain awkward records, with no schema; `changed` replaces flat branches."""
+    return ak.zip(records({**branches(made, layout=layout), **changed}), depth_limit=1)
+
+
+def by_hand(listed: list[list[Mapping[str, Any]]]) -> Any:
+    """Plain PFNano events of listed jets, each {pt, eta, phi and, if wanted, mass, pdgId} of its candidates.
+
+    A jet may give its own branches as jet={"pt": ..., ...}; else they are 100, 0, 0 and 10.
+    """
+    axis = {"pt": 100.0, "eta": 0.0, "phi": 0.0, "mass": 10.0}
+    jets = [[{**axis, **j.get("jet", {})} for j in event] for event in listed]
+    cands, links = [], []
+    for event in listed:
+        cands.append([])
+        links.append([])
+        for i, one in enumerate(event):
+            for k, pt in enumerate(one["pt"]):
+                links[-1].append({"jetIdx": i, "pFCandsIdx": len(cands[-1])})
+                more = {
+                    "mass": one.get("mass", np.zeros(99))[k],
+                    "pdgId": int(one.get("pdgId", [22] * 99)[k]),
+                }
+                cands[-1].append({"pt": pt, "eta": one["eta"][k], "phi": one["phi"][k]} | more)
+    fields = {
+        "FatJet": dict.fromkeys(axis, np.float64),
+        "PFCands": {
+            "pt": np.float64,
+            "eta": np.float64,
+            "phi": np.float64,
+            "mass": np.float64,
+            "pdgId": np.int64,
+        },
+        "FatJetPFCands": {"jetIdx": np.int64, "pFCandsIdx": np.int64},
+    }
+    tables = {"FatJet": jets, "PFCands": cands, "FatJetPFCands": links}
+    out = {"event": np.arange(len(listed), dtype="u8")}
+    for name, rows in tables.items():
+        flat = [r for event in rows for r in event]
+        columns = {f: np.array([r[f] for r in flat], dtype=t) for f, t in fields[name].items()}
+        out[name] = _lists(columns, [len(event) for event in rows])
+    return ak.zip(out, depth_limit=1)
+
+
 def records(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Flat branches as one record for each collection, which uproot writes with one counter."""
     lists = {k: v for k, v in flat.items() if not isinstance(v, np.ndarray)}
