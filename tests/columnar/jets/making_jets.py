@@ -251,7 +251,7 @@ def _shapes(rng: Any, jets: int, *, process: str) -> dict[str, Any]:
 
 
 def _lists(fields: Mapping[str, Any], counts: Any) -> Any:
-    return ak.unflatten(ak.zip(dict(fields)), counts)
+    return ak.unflatten(ak.zip(dict(fields)), np.asarray(counts, dtype=np.int64))
 
 
 def _single(values: Any) -> Any:
