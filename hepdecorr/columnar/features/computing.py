@@ -92,18 +92,8 @@ from BSGAMMA, and 27 % from p_roe or r1_roe alone, which balance the candidate's
 """
 
 JETS_ATLAS: tuple[str, ...] = (
-    *(
-        "tau21",
-        "c2",
-        "d2",
-        "angularity",
-        "jet_aplanarity",
-        "jet_r2",
-        "kt_dr",
-        "planar_flow",
-        "split12",
-        "zcut12",
-    ),
+    *("tau21", "c2", "d2", "angularity", "jet_aplanarity"),
+    *("jet_r2", "kt_dr", "planar_flow", "split12", "zcut12"),
 )
 """The ten inputs of ATLAS's study of decorrelated W taggers (ATL-PHYS-PUB-2018-014)."""
 

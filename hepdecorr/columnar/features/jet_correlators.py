@@ -50,9 +50,11 @@ def d2(rows: Any) -> Floats:
 
 @feature(title=r"$N_2$")
 def n2(rows: Any) -> Floats:
-    """N2 = 2e3 / e2^2 (arXiv:1609.07483, section 4), the one that CMS decorrelates as N2 DDT.
+    """N2 = 2e3 / e2^2 (arXiv:1609.07483, section 4), of all constituents.
 
-    0 for fewer than three constituents, and where all fly in one direction (0 / 0).
+    CMS's branch n2b1, on which N2 DDT is built, is that of the soft-dropped jet, and so smaller where there
+    is much to groom; take 'FatJet.n2b1' for it.  0 for fewer than three constituents, and where all fly in
+    one direction (0 / 0).
     """
     e2, _, two_e3 = correlators(rows).T
     return divided(two_e3, e2**2)

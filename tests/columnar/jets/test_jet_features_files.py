@@ -84,6 +84,17 @@ def test_without_the_branches_they_are_computed(jets, made, opened, files, tmp_p
     assert (computed["tau2"] <= computed["tau1"] + 1e-6).all()
 
 
+def test_two_prongs_are_told_from_one(jets, opened, tmp_path) -> None:
+    names, values = ["tau21", "d2", "n2"], []
+    for process in ("qcd", "w"):
+        made = jets.physics(150, process=process, seed=8, constituents=(15, 40))
+        bare = ("FatJet_tau1", "FatJet_tau2", "FatJet_tau3", "FatJet_tau4")
+        path = jets.write(tmp_path / f"{process}.root", made, layout="v15", without=bare)
+        values.append(features.compute(names, objects.rows(opened(path), FATJET)))
+    for name in names:
+        assert np.mean(values[1][name][:, np.newaxis] < values[0][name]) > 0.75, name
+
+
 def test_a_ratio_is_never_of_a_branch_and_a_computed_value(jets, made, opened, files, tmp_path) -> None:
     path = jets.write(tmp_path / "three.root", made, layout="pfnano", without=("FatJet_tau4",))
     bare = ("FatJet_tau1", "FatJet_tau2", "FatJet_tau3", "FatJet_tau4")
