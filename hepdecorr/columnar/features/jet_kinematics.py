@@ -44,7 +44,7 @@ def jet_mass(rows: Any) -> Floats:
 def rho(rows: Any) -> Floats:
     r"""ln(m^2 / pT^2), from the ungroomed mass; jets below 1 MeV, negative or massless, count as 1 MeV.
 
-    M. Dasgupta et al., JHEP 09 (2013) 029 (arXiv:1307.0007), section 2, without their R^2.
+    M. Dasgupta et al., JHEP 09 (2013) 029 (arXiv:1307.0007), without their R^2.
     """
     return 2.0 * np.log(np.maximum(jet_mass(rows), LIGHTEST) / jet_pt(rows))
 
@@ -53,7 +53,7 @@ def rho(rows: Any) -> Floats:
 def rho_ddt(rows: Any) -> Floats:
     r"""ln(m^2 / (pT * 1 GeV)), from the ungroomed mass; jets below 1 MeV count as 1 MeV.
 
-    J. Dolen et al., JHEP 05 (2016) 156 (arXiv:1603.00027), section 3.
+    J. Dolen et al., JHEP 05 (2016) 156 (arXiv:1603.00027).
     """
     mass = np.maximum(jet_mass(rows), LIGHTEST)
     return np.log(mass * mass / jet_pt(rows))

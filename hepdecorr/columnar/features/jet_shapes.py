@@ -1,6 +1,6 @@
 r"""Shapes of a jet: about its axis in the lab (planar flow, angularity), and in its rest frame.
 
-The definitions are those of ATLAS, Phys. Rev. D 86 (2012) 072006 (arXiv:1206.5369), section 3, and of the
+The definitions are those of ATLAS, Phys. Rev. D 86 (2012) 072006 (arXiv:1206.5369), and of the
 software behind the study that takes ten of them (ATL-PHYS-PUB-2018-014).  The axis, the mass and the rest
 frame are those of the sum of the constituents.
 """

@@ -22,7 +22,7 @@ from hepdecorr.columnar.features.sharing import feature, intermediate
 def split12(rows: Any) -> Floats:
     """sqrt(d12), ATLAS's first kT splitting scale; 0 for fewer than two constituents.
 
-    ATL-PHYS-PUB-2009-088; J. M. Butterworth, B. E. Cox and J. R. Forshaw, Phys. Rev. D 65 (2002) 096014.
+    ATL-PHYS-PUB-2009-081; J. M. Butterworth, B. E. Cox and J. R. Forshaw, Phys. Rev. D 65 (2002) 096014.
     """
     return last_splitting(rows)[:, 0]
 
@@ -31,7 +31,7 @@ def split12(rows: Any) -> Floats:
 def zcut12(rows: Any) -> Floats:
     """d12 / (d12 + m^2), with the mass of the constituents' sum; 0 for fewer than two constituents.
 
-    J. Thaler and L.-T. Wang, JHEP 07 (2008) 092 (arXiv:0806.0023), section 3, in ATLAS's form
+    J. Thaler and L.-T. Wang, JHEP 07 (2008) 092 (arXiv:0806.0023), in ATLAS's form
     (ATL-PHYS-PUB-2009-081).  0 also for two massless constituents in one direction (0 / 0).
     """
     d12 = last_splitting(rows)[:, 0] ** 2
