@@ -60,6 +60,12 @@ class Dataset(_Section):
     sumw: float | None = Field(default=None, gt=0)  # of all generated events; default: of the events read
     selection: list[Cut] = []  # for this dataset alone, beside the selection of all: truth labels
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The section as filesets take it."""
+        given = self.model_dump(exclude_none=True, exclude={"selection"})
+        return given | ({"selection": [cut.spec for cut in self.selection]} if self.selection else {})
+
 
 class Samples(_Section):
     """What is read, and as what."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +30,7 @@ generate = typer.Typer(no_args_is_help=True, help="Generate a Monte Carlo sample
 app.add_typer(generate, name="generate")
 
 INTERRUPTED = 130
+_CHATTER = "Missing cross-reference index"
 console = Console()
 errors = Console(stderr=True)
 
@@ -59,6 +62,11 @@ def _options(
     logging.getLogger("hepdecorr").setLevel(level)
     if quiet:
         console.quiet = True
+    if not debug:
+        # coffea's schemas tell of every cross-reference that a file lacks; its workers are processes.
+        hush = f"ignore:{_CHATTER}:RuntimeWarning"
+        warnings.filterwarnings("ignore", message=_CHATTER, category=RuntimeWarning)
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), hush]))
 
 
 @generate.command(

@@ -11,11 +11,14 @@ from typing import Any
 from rich.console import Console
 
 from hepdecorr import catalogue
-from hepdecorr.cli import show
+from hepdecorr.cli import checks, show
 from hepdecorr.cli.stamps import Stamp, code, digest, inputs, own_code, versions
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
 from hepdecorr.table import Table
+
+# The sections that decide which rows there are and what is known of each.
+_ROWS = ("samples", "objects", "constituents", "selection", "weights", "nuisances")
 
 
 class Analysis:
@@ -28,7 +31,12 @@ class Analysis:
                 raise InputError(f"--only {name}: no such tagger{catalogue.suggest(name, config.taggers)}")
         self.taggers = {k: v for k, v in config.taggers.items() if not only or k in only}
         self.output = config.output_folder
-        self._check()
+        checks.names(config)
+        with self._blamed("samples", "schema"):
+            self._schema()
+        for verb in ("table", "evaluate"):
+            with self._blamed("processors", verb):
+                self._find_processor(verb)
         try:
             self.output.mkdir(parents=True, exist_ok=True)
         except OSError as err:
@@ -44,7 +52,7 @@ class Analysis:
         datasets = self._datasets()
         processor_code = self._code_of(config.processors.table)
         key = digest(
-            config.digest("samples", "selection", "weights", "features", "nuisances"),
+            config.digest(*_ROWS, "features"),
             config.split.folds,
             config.running.skip_bad_files,
             inputs(datasets),
@@ -56,7 +64,7 @@ class Analysis:
         if not redo and stamp.fits(folder / "manifest.json") and (table := _opened(folder)) is not None:
             self._say("table", f"finished already: {folder}")
             return table
-        self._check_branches(datasets)
+        checks.branches(config, datasets)
         stamp.remove(folder / "manifest.json")
         processor = self._processor(
             "table",
@@ -67,6 +75,7 @@ class Analysis:
             weights=config.weights,
             folds=config.split.folds,
             base=config.base,
+            **self._objects(),
         )
         datasets = self._weighted(datasets)
         outcome = self._run(processor, datasets, part=self.output / "table.part", key=key)
@@ -109,8 +118,7 @@ class Analysis:
         models = self._models()
         self._check_up_to_date(models)
         key = digest(
-            config.digest("samples", "selection", "weights", "nuisances"),
-            config.digest("split"),
+            config.digest(*_ROWS, "split", "shifts"),
             config.running.skip_bad_files,
             inputs(datasets),
             {name: (path / "tagger.onnx") for name, path in models.items()},
@@ -132,6 +140,7 @@ class Analysis:
             split=config.table_split,
             folder=folder / "scores",
             base=config.base,
+            **self._objects(evaluate=True),
         )
         datasets = self._weighted(datasets)
         outcome = self._run(processor, datasets, part=self.output / "evaluation.part", key=key)
@@ -175,55 +184,7 @@ class Analysis:
 
     def check_methods(self) -> None:
         """Whether every tagger's block can be built; InputError names the line of one that cannot."""
-        from hepdecorr.cli import training
-        from hepdecorr.columnar import features
-
-        training.check_methods(
-            self.config, list(self.taggers), features=features.expand(self.config.features)
-        )
-
-    def _check(self) -> None:
-        """What can be known to be wrong before anything long begins."""
-        from hepdecorr.columnar import features
-
-        for name, place in self._asked():
-            with self._blamed(*place):
-                for one in features.expand([name]):
-                    features.describe(one, base=self.config.base)
-        with self._blamed("samples", "schema"):
-            self._schema()
-        for verb in ("table", "evaluate"):
-            with self._blamed("processors", verb):
-                self._find_processor(verb)
-
-    def _asked(self) -> list[tuple[str, tuple[str | int, ...]]]:
-        """Every feature that the config names, and where it does."""
-        config = self.config
-        asked: list[tuple[str, tuple[str | int, ...]]] = []
-        asked += [(name, ("features", i)) for i, name in enumerate(config.features)]
-        asked += [(spec.feature or name, ("nuisances", name)) for name, spec in config.nuisances.items()]
-        asked += [(cut.feature or cut.function, ("selection", i)) for i, cut in enumerate(config.selection)]
-        asked += [(name, ("weights", i)) for i, name in enumerate(config.weights)]
-        return asked
-
-    def _check_branches(self, datasets: list[Any]) -> None:
-        """Whether what is no feature is a branch, by the first file on this disk that can be read."""
-        from hepdecorr.columnar import features
-
-        branches = show.branches(datasets, self.config.samples.tree)
-        if branches is None:
-            return
-        # Of 'Collection.field' only the first part: fields may be made by the schema or by behaviours.
-        collections = {b.split("_")[0] for b in branches}
-        for name, place in self._asked():
-            for one in features.expand([name]):
-                first, dot, _ = one.partition(".")
-                known = collections if dot else {*features.FEATURES, *branches}
-                if ":" not in one and first not in known:
-                    hint = catalogue.suggest(first, known if dot else {*known, *features.GROUPS})
-                    raise InputError(
-                        f"{self.config.at(*place)}: {one!r} is neither a feature nor a branch{hint}"
-                    )
+        checks.methods(self.config, list(self.taggers))
 
     def _blamed(self, *place: str | int) -> Any:
         return show.blamed(self.config.at(*place))
@@ -250,21 +211,30 @@ class Analysis:
     def _own_code(self) -> list[Path]:
         """The user's files with features, cuts and schemas."""
         content = self.config.model_dump(mode="json", by_alias=True)
-        sections = ("samples", "selection", "weights", "features", "nuisances")
-        return own_code([content[s] for s in sections], base=self.config.base)
+        return own_code([content[s] for s in (*_ROWS, "features", "shifts")], base=self.config.base)
 
     def _datasets(self) -> list[Any]:
         from hepdecorr.columnar import filesets
 
         samples = self.config.samples
-        spec: Any = samples.fileset or {
-            k: v.model_dump(exclude_none=True) for k, v in samples.datasets.items()
-        }
+        spec: Any = samples.fileset or {k: v.spec for k, v in samples.datasets.items()}
         with self._blamed("samples"):
             return list(filesets.expand(spec, base=self.config.base))
 
     def _nuisances(self) -> dict[str, dict[str, Any]]:
         return {k: v.model_dump() for k, v in self.config.nuisances.items()}
+
+    def _objects(self, *, evaluate: bool = False) -> dict[str, Any]:
+        """What processors take in addition where rows are objects; a user's older one need not know of it."""
+        config, given = self.config, {}
+        if config.objects:
+            given["objects"] = config.objects_spec
+        if config.constituents and not evaluate:
+            given["constituents"] = config.constituents.model_dump()
+        if config.shifts and evaluate:
+            with self._blamed("shifts"):
+                given["shifts"] = config.shifts
+        return given
 
     def _run(self, processor: Any, datasets: list[Any], *, part: Path, key: str) -> Any:
         from hepdecorr.columnar import running
@@ -285,7 +255,7 @@ class Analysis:
         return {"treename": self.config.samples.tree, "schema": self._schema(), **settings}
 
     def _asked_of_evaluation(self) -> str:
-        return self.config.digest("samples", "selection", "weights", "nuisances", "split")
+        return self.config.digest(*_ROWS, "split", "shifts")
 
     def _check_evaluated(self, evaluated: Mapping[str, Any], models: Mapping[str, Path]) -> None:
         """Whether the scores are those of this config and of the taggers as they are now."""
@@ -299,16 +269,13 @@ class Analysis:
                 raise InputError(f"{folder}: {name} has been trained again since it was evaluated; {again}")
 
     def _ready_table(self) -> Table:
-        from hepdecorr.columnar import features
-
         folder = self.output / "table"
         if Stamp.read(folder / "stamp.json") is None:
             raise InputError(
                 f"{folder}: no finished table; run 'hepdecorr table {self.config.path.name}' first"
             )
         table = Table.open(folder)
-        wanted = {"feature": features.expand(self.config.features), "nuisance": list(self.config.nuisances)}
-        for role, names in wanted.items():
+        for role, names in checks.columns(self.config).items():
             if sorted(table.names(role)) != sorted(names):
                 raise InputError(
                     f"{folder}: made with other {role}s than the config now has; "
@@ -346,7 +313,8 @@ class Analysis:
 
     def _provenance(self, key: str) -> dict[str, Any]:
         config = {"file": self.config.path.name, "text": self.config.text}
-        conventions = {"schema": self._schema().__name__}
+        # Of objects the files themselves tell, chunk by chunk.
+        conventions = {} if self.config.objects else {"schema": self._schema().__name__}
         return {"fingerprint": key, "config": config, "conventions": conventions, "versions": versions()}
 
     def _say(self, step: str, text: str) -> None:
@@ -375,11 +343,11 @@ def generate(console: Console, sample: str, process: str, *, out: Path, **option
 
     room = find_sample(sample)
     with show.progress(console) as bars:
-        total = options.get("events") or options.get("candidates")
+        total = options.get("events") or options.get("candidates") or options.get("jets")
         task = bars.add_task(f"{sample} {process}", total=total, note="")
         summary = room.generate(process, out=out, progress=show.Advance(bars, task), **options)
     console.print(
-        f"[bold]{out}[/]: {summary.candidates:,} candidates from {summary.events:,} events "
+        f"[bold]{out}[/]: {summary.stored:,} {summary.noun} from {summary.events:,} events "
         f"in {summary.seconds:.0f} s",
         highlight=False,
         soft_wrap=True,

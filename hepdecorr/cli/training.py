@@ -17,13 +17,11 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from hepdecorr.cli import show
+from hepdecorr.cli.checks import method_spec
 from hepdecorr.cli.stamps import Stamp, code, digest, own_code
 from hepdecorr.config import Config, load
 from hepdecorr.errors import InputError
 from hepdecorr.table import Table
-
-# Keys of a tagger's block that are for people and not for the method.
-ABOUT = ("title", "description")
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Job:
             table.fingerprint,
             config.taggers[tagger],
             seed,
-            config.digest("split", "nuisances", "working_points"),
+            config.digest("split", "nuisances", "working_points", "objects", "constituents"),
             config.training.precision,
             code("train"),
             *own_code(config.taggers[tagger], base=config.base),
@@ -70,30 +68,6 @@ class Job:
             and self.history.is_file()
             and (found["key"], found.get("model")) == (self.key, digest(model))
         )
-
-
-def method_spec(block: Mapping[str, Any]) -> dict[str, Any]:
-    """A tagger's block without what is for people."""
-    return {k: v for k, v in block.items() if k not in ABOUT}
-
-
-def check_methods(config: Config, taggers: Sequence[str], *, features: Sequence[str]) -> None:
-    """Build each method once, so that a mistake in its block is told before anything long begins."""
-    import torch
-
-    from hepdecorr import catalogue
-    from hepdecorr.learning.fitting import METHODS
-
-    for name in taggers:
-        with show.blamed(config.at("taggers", name)), torch.random.fork_rng(devices=[]):
-            spec = method_spec(config.taggers[name])
-            chosen = spec.pop("features", None) or list(features)
-            protected = spec.pop("nuisances", None) or list(config.nuisances)
-            spec.pop("balance", None)
-            try:
-                catalogue.build(spec, home=METHODS, base=config.base, features=chosen, nuisances=protected)
-            except (TypeError, ValueError) as err:
-                raise InputError(f"a value is of the wrong type or out of range: {err}") from err
 
 
 def run(
@@ -187,7 +161,8 @@ def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]
             rejections=config.working_points,
             title=str(block.get("title", job.tagger)),
             description=str(block.get("description", config.title)),
-            conventions={"schema": config.samples.schema_.rpartition(":")[2]},
+            conventions=table.provenance["conventions"],
+            objects=config.objects_spec,
         )
     part = job.history.with_name("history.json.part")
     part.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,121 @@
+"""What can be known to be wrong with a config before anything long begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hepdecorr import catalogue
+from hepdecorr.cli import show
+from hepdecorr.config import Config, Cut
+from hepdecorr.document import Place
+from hepdecorr.errors import InputError
+
+# Keys of a tagger's block that are for people and not for the method.
+ABOUT = ("title", "description")
+# Keys that say what it learns from, and how that is weighed.
+_LEARNT_FROM = ("features", "constituents", "length", "nuisances", "balance", "reweight")
+
+
+def names(config: Config) -> None:
+    """Whether every feature that the config names is one; InputError names the line of one that is not."""
+    from hepdecorr.columnar import features
+    from hepdecorr.columnar.features import per_constituent
+
+    for name, place in _asked(config):
+        with show.blamed(config.at(*place)):
+            for one in features.expand([name]):
+                features.describe(one, base=config.base)
+    for i, name in enumerate(config.constituents.features if config.constituents else []):
+        with show.blamed(config.at("constituents", "features", i)):
+            for one in per_constituent.expand_constituents([name]):
+                per_constituent.describe_constituent(one)
+    if config.shifts:
+        from hepdecorr.columnar import shifts
+
+        for name, spec in config.shifts.items():
+            with show.blamed(config.at("shifts", name)):
+                shifts.build({name: spec}, base=config.base)
+
+
+def branches(config: Config, datasets: Sequence[Any]) -> None:
+    """Whether what is no feature is a branch, by the first file on this disk that can be read."""
+    from hepdecorr.columnar import features
+
+    found = show.branches(datasets, config.samples.tree)
+    if found is None:
+        return
+    # Of 'Collection.field' only the first part: fields may be made by the schema or by behaviours.
+    collections = {b.split("_")[0] for b in found}
+    for name, place in _asked(config):
+        for one in features.expand([name]):
+            first, dot, _ = one.partition(".")
+            known = collections if dot else {*features.FEATURES, *found}
+            if ":" not in one and first not in known:
+                hint = catalogue.suggest(first, known if dot else {*known, *features.GROUPS})
+                raise InputError(f"{config.at(*place)}: {one!r} is neither a feature nor a branch{hint}")
+
+
+def columns(config: Config) -> dict[str, list[str]]:
+    """Names of the columns that the config's training table has, by role."""
+    from hepdecorr.columnar import features
+    from hepdecorr.columnar.features import per_constituent
+
+    found = {"feature": features.expand(config.features), "nuisance": list(config.nuisances)}
+    wanted = config.constituents.features if config.constituents else []
+    found["constituent"] = [f"constituents.{name}" for name in per_constituent.expand_constituents(wanted)]
+    return found
+
+
+def methods(config: Config, taggers: Sequence[str]) -> None:
+    """Build each method once, so that a mistake in its block is told; InputError names the line."""
+    import torch
+
+    from hepdecorr.learning.fitting import METHODS
+
+    known = columns(config)
+    constituents = [name.partition(".")[2] for name in known["constituent"]]
+    for name in taggers:
+        with show.blamed(config.at("taggers", name)), torch.random.fork_rng(devices=[]):
+            spec = method_spec(config.taggers[name])
+            about: dict[str, Any] = {
+                "features": _chosen(spec, "features", known["feature"]),
+                "constituents": _chosen(spec, "constituents", constituents),
+                "nuisances": _chosen(spec, "nuisances", known["nuisance"]),
+                "length": spec.get("length", config.constituents.length if config.constituents else 0),
+            }
+            spec = {key: value for key, value in spec.items() if key not in _LEARNT_FROM}
+            try:
+                catalogue.build(spec, home=METHODS, base=config.base, **about)
+            except (TypeError, ValueError) as err:
+                raise InputError(f"a value is of the wrong type or out of range: {err}") from err
+
+
+def method_spec(block: dict[str, Any]) -> dict[str, Any]:
+    """A tagger's block without what is for people."""
+    return {key: value for key, value in block.items() if key not in ABOUT}
+
+
+def _chosen(spec: dict[str, Any], key: str, known: list[str]) -> list[str]:
+    chosen = spec.get(key)
+    if chosen is None:
+        return known
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"{key}: the config has no {name!r}{catalogue.suggest(name, known)}")
+    return list(chosen)
+
+
+def _asked(config: Config) -> Iterator[tuple[str, Place]]:
+    """Every feature that the config names, and where it does."""
+    found: list[tuple[str, Place]] = [(name, ("features", i)) for i, name in enumerate(config.features)]
+    found += [(spec.feature or name, ("nuisances", name)) for name, spec in config.nuisances.items()]
+    found += [(name, ("weights", i)) for i, name in enumerate(config.weights)]
+    yield from found
+    yield from _cut(config.selection, ("selection",))
+    for name, dataset in config.samples.datasets.items():
+        yield from _cut(dataset.selection, ("samples", "datasets", name, "selection"))
+
+
+def _cut(cuts: Sequence[Cut], place: Place) -> list[tuple[str, Place]]:
+    return [(cut.feature or cut.function, (*place, i)) for i, cut in enumerate(cuts)]
