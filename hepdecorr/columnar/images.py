@@ -126,7 +126,7 @@ def turned(rows: Any) -> Cloud:
     pt = found.pt
 
     def total(values: Floats) -> Floats:
-        return np.bincount(row, pt * values, minlength=size)
+        return np.asarray(np.bincount(row, pt * values, minlength=size), dtype=np.float64)
 
     angle = np.pi / 2 - 0.5 * np.arctan2(2 * total(x * y), total(x**2) - total(y**2))
     along = x * np.sin(angle)[row] + y * np.cos(angle)[row]
@@ -159,7 +159,9 @@ class _Chunk(NamedTuple):
         each = weight[self.cloud.row] * self.cloud.share
         size = self.pixels**2
         image, squares = (
-            np.bincount(self.pixel, one, minlength=size + 1)[:size].reshape(self.pixels, self.pixels)
+            np.bincount(self.pixel, one, minlength=size + 1)[:size]
+            .astype(np.float64)
+            .reshape(self.pixels, self.pixels)
             for one in (each, each**2)
         )
         # Which pixel holds the jets' weights means nothing: only the sum over pixels is read.

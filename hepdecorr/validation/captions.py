@@ -81,9 +81,18 @@ CLOSURE = (
 NO_CLOSURE = "No frozen thresholds were given: the cuts above are quantiles of this sample's background."
 
 HALF_SIGNAL = (
-    "At 50 % signal efficiency, as the literature quotes it. 1/floor is what a tagger without any "
-    "sculpting reads on this sample: a 1/JSD near it is not a measurement, and figures from "
-    "samples of other sizes do not compare."
+    "At 50 % signal efficiency, as ATLAS and DisCo quote it, in both bases of the logarithm (1/JSD in bits "
+    "is ln 2 times that in nats). The statistical limit 1/floor is what a tagger without any sculpting reads on "
+    "this sample. p: whether the JSD exceeds its floor; this one point is a family of its own, apart from "
+    "the fixed rejections above, and its p-value is not adjusted. p > 0.05: 1/JSD is at its statistical "
+    "limit, which is then no measurement of the tagger but of the sample, and figures from samples of other "
+    "sizes do not compare; the upper limit says how much sculpting may hide."
+)
+
+MAPPED = (
+    " Quantile map: the same tagger's score, replaced by the background's quantile at each value of the "
+    "protected variable, fitted on one half of these events and applied to the other. A tagger that was "
+    "decorrelated in training has to reach its R50 at the same 1/JSD."
 )
 
 SUMMARY = (

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from hepdecorr.validation import captions
-from hepdecorr.validation.measures import Evaluation, Measured, Sculpting, SignalEfficiency, significant
+from hepdecorr.validation.measures import (
+    Evaluation,
+    HalfSignal,
+    Measured,
+    Sculpting,
+    SignalEfficiency,
+    significant,
+)
 from hepdecorr.validation.page import Cell, across, folded, paragraph, table, warning
 
 Taggers = Mapping[str, Sequence[Evaluation]]
@@ -112,23 +119,51 @@ def closures(taggers: Taggers) -> list[str]:
     return [paragraph(captions.CLOSURE), table(header, rows)]
 
 
-def half_signal(taggers: Taggers) -> list[str]:
-    """R50 and 1/JSD at 50 % signal efficiency, beside what statistics alone allow."""
-    header = ["Tagger", "R50", "1/JSD [1/nats]", "1/floor [1/nats]", "1/JSD [1/bits]", "1/floor [1/bits]"]
+def half_signal(taggers: Taggers, mapped: Taggers | None = None) -> list[str]:
+    """R50 and 1/JSD at 50 % signal efficiency, beside what statistics alone allow, and whether that is it.
+
+    mapped: tagger -> evaluations of its score after a quantile map, as rows below the tagger's own.
+    """
+    header = ["Tagger", "R50", "1/JSD [1/nats]", "limit 1/floor [1/nats]", "1/JSD [1/bits]"]
+    header += ["limit 1/floor [1/bits]", "JSD [nats]", "excess, 95 % upper limit [nats]", "p", "<Verdict"]
     rows: Rows = []
     for name, seeds in taggers.items():
-        halves = [one.half_signal for one in seeds]
-        rows.append(
-            [
-                name,
-                across([one.r50 for one in halves]),
-                across([one.inverse_jsd_nats for one in halves]),
-                _level([one.inverse_floor_nats for one in halves]),
-                across([one.inverse_jsd_bits for one in halves]),
-                _level([one.inverse_floor_bits for one in halves]),
-            ]
-        )
-    return [paragraph(captions.HALF_SIGNAL), table(header, rows)]
+        rows.append(_half(name, seeds))
+        if mapped and name in mapped:
+            rows.append(_half(f"{name}, quantile map", mapped[name]))
+    text = captions.HALF_SIGNAL + (captions.MAPPED if mapped else "")
+    return [paragraph(text), table(header, rows)]
+
+
+def _half(name: str, seeds: Sequence[Evaluation]) -> list[str | Cell]:
+    halves = [one.half_signal for one in seeds]
+    found = [one.sculpting for one in halves if one.sculpting is not None]
+    nats = [math.log(2) if one.log_base == "2" else 1.0 for one in found]
+    limits = [one.excess_upper * scale for one, scale in zip(found, nats, strict=True)]
+    return [
+        name,
+        across([one.r50 for one in halves]),
+        across([one.inverse_jsd_nats for one in halves]),
+        _level([one.inverse_floor_nats for one in halves]),
+        across([one.inverse_jsd_bits for one in halves]),
+        _level([one.inverse_floor_bits for one in halves]),
+        across([one.jsd.scaled(scale) for one, scale in zip(found, nats, strict=True)]),
+        significant(max(limits)) if limits else "–",
+        _p([one.p_value for one in halves if math.isfinite(one.p_value)]),
+        _at_limit(halves),
+    ]
+
+
+def _at_limit(halves: Sequence[HalfSignal]) -> Cell:
+    here = sum(one.at_limit for one in halves)
+    if any(one.sculpting is None for one in halves):
+        return Cell("no background passes: not measurable", "bad")
+    if len(halves) == 1:
+        text = "1/JSD at its statistical limit: no sculpting resolved" if here else halves[0].verdict
+        return Cell(text, "good" if here else "bad")
+    if here == len(halves):
+        return Cell(f"1/JSD at its statistical limit in {len(halves)} seeds: no sculpting resolved", "good")
+    return Cell(f"sculpts in {len(halves) - here} of {len(halves)} seeds", "bad")
 
 
 def incomplete(reports: Mapping[str, Any]) -> list[str]:
@@ -200,6 +235,8 @@ def _tested(measured: Sequence[Measured], p_values: Sequence[float]) -> str:
 
 def _p(values: Sequence[float]) -> str:
     """One p-value, or the median with the range of several."""
+    if not values:
+        return "–"
     middle, least, most = (
         "< 1e-10" if value < 1e-10 else significant(float(value))
         for value in (np.median(values), min(values), max(values))

@@ -12,6 +12,7 @@ from hepdecorr.validation.measures.efficiency import Profile, clopper_pearson, p
 from hepdecorr.validation.measures.evaluation import REJECTIONS, Evaluation, HalfSignal, evaluate
 from hepdecorr.validation.measures.events import effective
 from hepdecorr.validation.measures.information import InformationGap, mig
+from hepdecorr.validation.measures.mapped import quantile_map
 from hepdecorr.validation.measures.numbers import Measured, plain
 from hepdecorr.validation.measures.ranking import (
     Closure,
@@ -54,6 +55,7 @@ __all__ = [
     "over_seeds",
     "plain",
     "profile",
+    "quantile_map",
     "rejection_factor",
     "resolved",
     "roc",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hepdecorr.errors import InputError
 from hepdecorr.validation.measures.audit import Audit, audit
-from hepdecorr.validation.measures.compare import holm, verdict
+from hepdecorr.validation.measures.compare import ALPHA, holm, verdict
 from hepdecorr.validation.measures.dependence import DistanceCorrelation, dcor2
 from hepdecorr.validation.measures.divergence import factor
 from hepdecorr.validation.measures.efficiency import Profile, Tail, profile
@@ -40,14 +40,26 @@ REJECTIONS = (0.5, 0.9, 0.95, 0.99, 0.995)
 
 @dataclass(frozen=True)
 class HalfSignal(Record):
-    """The literature's working point, 50 % signal efficiency, in both of its units."""
+    """The literature's working point, 50 % signal efficiency, in both of its units.
+
+    The statistical limit 1/floor is what a tagger without any sculpting reads on this sample. `p_value` tests
+    whether 1/JSD differs from it; this one point is a family of its own, so there is nothing to adjust.
+    """
 
     r50: Measured  # 1 / background efficiency
     sculpting: Sculpting | None  # None, and NaN below, where no background event passes
     inverse_jsd_nats: Measured
     inverse_jsd_bits: Measured
-    inverse_floor_nats: float  # what a tagger without any sculpting would read
+    inverse_floor_nats: float
     inverse_floor_bits: float
+    inverse_floor_interval_nats: tuple[float, float]  # 68.3 % of what is read without sculpting
+    p_value: float
+    verdict: str
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether 1/JSD is consistent with its statistical limit; not so where it could not be measured."""
+        return self.p_value > ALPHA
 
 
 @dataclass(frozen=True)
@@ -185,11 +197,27 @@ def evaluate(
 
 def _half_signal(r50: Measured, half: Sculpting | None) -> HalfSignal:
     if half is None:
-        nothing = Measured(math.nan, math.nan, math.nan)
-        return HalfSignal(r50, None, nothing, nothing, math.nan, math.nan)
+        nan = math.nan
+        nothing = Measured(nan, nan, nan)
+        return HalfSignal(r50, None, nothing, nothing, nan, nan, (nan, nan), nan, "no background passes")
     to_nats, bits = 1 / factor(half.log_base), factor("2")
     jsd, floor = half.jsd.scaled(to_nats), half.floor * to_nats
-    return HalfSignal(r50, half, jsd.inverse(), jsd.scaled(bits).inverse(), 1 / floor, 1 / (floor * bits))
+    low, high = (_inverse(end * to_nats) for end in reversed(half.floor_interval))
+    return HalfSignal(
+        r50=r50,
+        sculpting=half,
+        inverse_jsd_nats=jsd.inverse(),
+        inverse_jsd_bits=jsd.scaled(bits).inverse(),
+        inverse_floor_nats=_inverse(floor),
+        inverse_floor_bits=_inverse(floor * bits),
+        inverse_floor_interval_nats=(low, high),
+        p_value=half.p_value,
+        verdict=verdict(half, half.p_value),
+    )
+
+
+def _inverse(value: float) -> float:
+    return 1 / value if value > 0 else math.inf
 
 
 def _or_none(measure: Callable[[], T], title: str) -> T | None:

@@ -1,7 +1,7 @@
 """The baseline to beat: a score made flat afterwards, by the background's own quantiles at each mass.
 
 A tagger that was decorrelated in training must not lose to the plain one with such a map behind it
-(Dolen et al., JHEP 05 (2016) 156, DDT, is its linear form; a k-nearest-neighbour fit of one quantile another).
+(DDT, Dolen et al., JHEP 05 (2016) 156, is its linear form; a fit of one quantile by neighbours another).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation.measures.events import checked, classes, effective
+from hepdecorr.validation.measures.events import checked, classes, effective, sums
 from hepdecorr.validation.measures.numbers import Array, Indices
 
 EVENTS = 1000.0  # effective background events a window should hold
@@ -128,7 +128,7 @@ class Window:
     def fit(cls, rest: Array, w: Array) -> Window:
         kept = w > 0
         values, place = np.unique(rest[kept], return_inverse=True)
-        content = np.bincount(place, weights=w[kept])
+        content = sums(place.astype(np.int64), w[kept], len(values))
         share = (np.cumsum(content) - content / 2) / content.sum()
         below, above = (_slope(side, content[order]) for side, order in _sides(values))
         return cls(values, np.log(share) - np.log1p(-share), (below, above))

@@ -9,27 +9,32 @@ import numpy as np
 
 from hepdecorr.validation.measures.numbers import Array, Indices
 
-POOL = 25  # events that tell the weights of a bin; with fewer its neighbours join
+POOL = 15  # events that tell the weights of a bin; with fewer its neighbours join
 MANY = 100.0  # events in a bin beyond which a gamma distribution stands for their sum
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights to draw from in each bin: a slice of all weights ordered by bin."""
+    """What to draw from in each bin: its trend times a slice of all weights, ordered by bin, without trend."""
 
     ordered: Array  # (events,)
     starts: Indices  # (bins,)
     stops: Indices
-    mean: Array  # of the weights of each bin's slice
+    trend: Array  # (bins,)
+    mean: Array  # of the weights to draw in each bin, trend included
     square: Array  # mean of their squares
 
     @classmethod
     def near(cls, place: Indices, weight: Array, *, bins: int) -> Weights:
         """From one class's events in bins `place`, (events,): as many bins to each side as POOL events take.
 
-        In a falling spectrum weights change along the nuisance, and differently for what passes and fails.
+        In a falling spectrum weights change along the nuisance, and differently for what passes and fails:
+        the trend of their logarithm is a parabola in the bin.
         """
-        ordered = weight[np.argsort(place, kind="stable")]
+        place, weight = place[weight > 0], weight[weight > 0]
+        trend = _trend(place, weight, bins=bins)
+        order = np.argsort(place, kind="stable")
+        ordered = weight[order] / trend[place[order]]
         ends = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=bins))]).astype(np.int64)
         starts, stops = np.empty(bins, dtype=np.int64), np.empty(bins, dtype=np.int64)
         for one in range(bins):
@@ -43,8 +48,9 @@ class Weights:
             ordered,
             starts,
             stops,
-            (sums[stops] - sums[starts]) / size,
-            (squares[stops] - squares[starts]) / size,
+            trend,
+            trend * (sums[stops] - sums[starts]) / size,
+            trend**2 * (squares[stops] - squares[starts]) / size,
         )
 
     def draw(self, mean: Array, *, size: int, random: np.random.Generator) -> Array:
@@ -52,16 +58,26 @@ class Weights:
 
         Bohm and Zech, Nucl. Instrum. Meth. A 748 (2014) 1, sect. 2: the sum of a Poisson number of weights.
         """
-        rate = np.where(self.mean > 0, mean / np.where(self.mean > 0, self.mean, 1.0), 0.0)
+        rate = mean / self.mean
         many = rate > MANY
         spectra = np.zeros((size, len(mean)))
         shape, scale = mean[many] * self.mean[many] / self.square[many], self.square[many] / self.mean[many]
         spectra[:, many] = random.gamma(shape, size=(size, len(shape))) * scale
-        few = np.flatnonzero(~many & (rate > 0))
+        few = np.flatnonzero(~many)
         counts = random.poisson(rate[few], size=(size, len(few)))
         state = np.uint64(random.integers(1, 2**63))
-        spectra[:, few] = _sums(self.ordered, self.starts[few], self.stops[few], counts, state)
+        sums = _sums(self.ordered, self.starts[few], self.stops[few], counts, state)
+        spectra[:, few] = sums * self.trend[few]
         return spectra
+
+
+def _trend(place: Indices, weight: Array, *, bins: int) -> Array:
+    """Parabola through the logarithms of the weights, (bins,); level beyond the bins that are filled."""
+    degree = min(2, len(np.unique(place)) - 1, len(place) // 15)
+    x = 2 * place / bins - 1
+    made = np.polynomial.legendre.legfit(x, np.log(weight), degree)
+    where = np.clip(np.arange(bins), place.min(), place.max())
+    return np.asarray(np.exp(np.polynomial.legendre.legval(2 * where / bins - 1, made)))
 
 
 @numba.njit(cache=True)

@@ -62,6 +62,7 @@ class Sculpting(Record):
     permutations: int
     replicas: int
     seed: int
+    floor_interval: tuple[float, float]  # 68.3 % of the JSDs found without sculpting: the floor's own spread
 
     @property
     def in_floors(self) -> float:
@@ -139,7 +140,13 @@ def sculpting(
         permutations=permutations,
         replicas=replicas,
         seed=seed,
+        floor_interval=_spread(null, base),
     )
+
+
+def _spread(null: Array, base: float) -> tuple[float, float]:
+    low, high = np.quantile(null, [0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]) * base
+    return float(low), float(high)
 
 
 def _cut(tail: Tail, rejection: float | None, threshold: float | None) -> float:
