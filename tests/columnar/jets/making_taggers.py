@@ -58,9 +58,16 @@ def card(
 
 
 def model(
-    kind: str = "sets", *, of: Card | None = None, seed: int = 3, width: int = 16, names: Any = None
+    kind: str = "sets",
+    *,
+    of: Card | None = None,
+    seed: int = 3,
+    width: int = 16,
+    names: Any = None,
+    says: Card | None = None,
 ) -> bytes:
-    """'sets' (Deep Sets: what the mask hides has no effect) or 'lstm'; `names` renames the inputs."""
+    """'sets' (Deep Sets: what the mask hides has no effect) or 'lstm'; `names` are other shapes; the card it
+    carries is `says`, or `of`."""
     of = of or card()
     rng = np.random.default_rng(seed)
     constants: list[onnx.TensorProto] = []
@@ -104,7 +111,7 @@ def model(
     found = [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["rows"]) for o in ("score", "logit")]
     graph = helper.make_graph(nodes, kind, given, found, constants)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    helper.set_model_props(made, {METADATA_KEY: of.to_json()})
+    helper.set_model_props(made, {METADATA_KEY: (says or of).to_json()})
     content: bytes = made.SerializeToString()
     return content
 
