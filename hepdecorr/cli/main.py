@@ -124,7 +124,7 @@ def generate_jets(
     seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --jobs.")] = 1,
     pthat_min: Annotated[
         float | None,
-        typer.Option(help="pT-hat from, GeV (qcd, h4j).", show_default="0.9, 1 times --pt-min"),
+        typer.Option(help="pT-hat from, GeV (qcd, h4j).", show_default="0.9, 1.05 times --pt-min"),
     ] = None,
     pthat_max: Annotated[
         float | None, typer.Option(help="pT-hat to, GeV (qcd, h4j).", show_default="2.5 times --pt-min")

@@ -25,7 +25,7 @@ class Options:
 
     mass: of W', Z' or H, GeV; light_mass: of h in H -> hh, GeV; pthat_min, pthat_max: the range of the
     transverse momentum of the hard 2 -> 2 scattering, GeV (qcd: from 0.9 to 2.5 times pt_min; h4j: from
-    pt_min, with flat_pt to 2.5 times pt_min); flat_pt: events about evenly in this range, with weights that
+    1.05 times pt_min, with flat_pt to 2.5 times); flat_pt: events about evenly in this range, with weights that
     give back the physical spectrum (qcd, h4j); mpi: multiparton interactions (without them twice as fast,
     and jets 10 % lighter); radius: R of the anti-kT jets; pt_min: jets above, GeV; layout: names and shape
     of the constituents' tables, "pfnano" or NanoAOD "v15".
@@ -84,8 +84,8 @@ class Options:
         return mass, None
 
     def _pthat(self, process: str) -> tuple[float, float | None]:
-        # Radiation lifts some jets of QCD above the pT-hat of their event; the H of h4j is the whole jet.
-        low = self.pthat_min or (0.9 if process == "qcd" else 1.0) * self.pt_min
+        # Radiation lifts some jets of QCD above the pT-hat of their event; those of h4j lose neutrinos.
+        low = self.pthat_min or (0.9 if process == "qcd" else 1.05) * self.pt_min
         end = self.pthat_max
         if end is None and (process == "qcd" or self.flat_pt):
             end = 2.5 * max(self.pt_min, low)
