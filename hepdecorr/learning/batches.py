@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from hepdecorr.errors import InputError
+from hepdecorr.learning.form import Form
+from hepdecorr.learning.layout import PREFIX, Layout
 from hepdecorr.table import Selection, Table
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ LARGEST_SAMPLE = 200_000  # rows that scalings and quantiles are fitted on
 class Batch(NamedTuple):
     """Some events; everything that a loss may look at."""
 
-    x: Tensor  # (n, features), raw units: preprocessing is part of the network
+    x: Tensor  # (n, width), raw units: preprocessing is part of the network; see Form
     y: Tensor  # (n,), 1 for signal and 0 for background
     z: Tensor  # (n, nuisances), raw units: what the score must not reveal
     w: Tensor  # (n,), event weights, of mean one in each class unless the classes were balanced
     group: Tensor  # (n,), group index; zeros where events have no groups
+    r: Tensor  # (n,), factor on w in the loss of the classification alone; ones without reweighting
 
     def to(self, device: torch.device | str) -> Batch:
         """The same events on `device`."""
@@ -38,48 +40,11 @@ class Batch(NamedTuple):
         return Batch(*(t[index] for t in self))
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which columns of a table are what, and how the classes are weighed."""
-
-    features: tuple[str, ...]
-    nuisances: tuple[str, ...]
-    weights: tuple[str, ...] = ()  # multiplied with each other
-    group: str | None = None
-    balance: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        table: Table,
-        *,
-        features: Sequence[str] | None = None,
-        nuisances: Sequence[str] | None = None,
-        balance: bool = False,
-    ) -> Self:
-        """The layout that the roles of the table's columns give, or a choice from them."""
-        groups = table.names("group")
-        for name in (*(features or ()), *(nuisances or ())):
-            table.column(name)
-        return cls(
-            tuple(features if features is not None else table.names("feature")),
-            tuple(nuisances if nuisances is not None else table.names("nuisance")),
-            tuple(table.names("weight")),
-            groups[0] if groups else None,
-            balance,
-        )
-
-    @property
-    def columns(self) -> list[str]:
-        """All columns to read, each once: a nuisance may also be a feature."""
-        extra = [self.group] if self.group else []
-        return list(dict.fromkeys([*self.features, *self.nuisances, "label", *self.weights, *extra]))
-
-
 class Events:
     """Events in memory.
 
-    `x` (n, features), `y` (n,) of 0 and 1, `z` (n, nuisances), `w` (n,), `group` (n,) any integers.
+    `x` (n, width), `y` (n,) of 0 and 1, `z` (n, nuisances), `w` (n,), `group` (n,) any integers, `r` (n,).
+    With names of `constituents` x is a matrix as Form packs it; its padding is set to zero.
     Weights are scaled class by class: to mean one (the classes keep their proportion), or, with
     `balance`, so that both classes have the same summed weight, n/2 each.  Raises InputError when there
     are no events, only one class, or values that are not finite.
@@ -92,23 +57,31 @@ class Events:
         z: Tensor | None = None,
         w: Tensor | None = None,
         group: Tensor | None = None,
+        r: Tensor | None = None,
         *,
         features: Sequence[str] | None = None,
+        constituents: Sequence[str] = (),
         nuisances: Sequence[str] | None = None,
         balance: bool = False,
         source: str = "the events",
     ) -> None:
         z = torch.zeros(len(x), 0) if z is None else z
         w = torch.ones(len(x)) if w is None else w
+        r = torch.ones(len(x)) if r is None else r
         group = torch.zeros(len(x), dtype=torch.int64) if group is None else _numbered(group)
-        self.features = list(features or (f"x{i}" for i in range(x.shape[1])))
+        if features is None:
+            features = () if constituents else [f"x{i}" for i in range(x.shape[1])]
+        length = (x.shape[1] - len(features)) // (len(constituents) + 1) if constituents else 0
+        self.form = Form(tuple(features), tuple(constituents), length)
         self.nuisances = list(nuisances or (f"z{i}" for i in range(z.shape[1])))
-        raw = Batch(x.float(), y.float(), z.float(), w.float(), group)
-        check(raw, self.features, self.nuisances, source)
+        raw = Batch(x.float(), y.float(), z.float(), w.float(), group, r.float())
+        check(raw, self.form, self.nuisances, source)
         scale = class_scales(*_class_sums(raw), balance=balance, source=source)
         # One matrix: a shuffled batch then costs one walk through memory and not one for each column.
         weights = raw.w * scale[raw.y.long()]
-        self._rows = torch.cat([raw.x, raw.z, raw.y[:, None], weights[:, None]], 1)
+        self._rows = torch.cat([raw.x, raw.z, raw.y[:, None], weights[:, None], raw.r[:, None]], 1)
+        self._width = x.shape[1]
+        self.form.clear(self._rows[:, : self._width])
         self._group = raw.group
         self._grouped = bool(len(raw.group) and raw.group.max() > 0)
         self._by_class, self._merged = _merge(raw.y)
@@ -121,10 +94,16 @@ class Events:
         return cls(
             *raw,
             features=layout.features,
+            constituents=layout.constituents,
             nuisances=layout.nuisances,
             balance=layout.balance,
             source=described(table, select),
         )
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the features of a row."""
+        return list(self.form.features)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -169,8 +148,8 @@ class Events:
         return self._batch(self._rows.index_select(0, index), group)
 
     def _batch(self, rows: Tensor, group: Tensor) -> Batch:
-        features = len(self.features)
-        return Batch(rows[:, :features], rows[:, -2], rows[:, features:-2], rows[:, -1], group)
+        x = self._width
+        return Batch(rows[:, :x], rows[:, -3], rows[:, x:-3], rows[:, -2], group, rows[:, -1])
 
     def _shuffled(self, generator: Generator | None) -> Tensor:
         mixed = [own[torch.randperm(len(own), generator=generator)] for own in self._by_class]
@@ -213,23 +192,36 @@ def class_scales(
     return torch.as_tensor(wanted / sums, dtype=torch.float32)
 
 
-def check(raw: Batch, features: Sequence[str], nuisances: Sequence[str], source: str) -> None:
+def check(raw: Batch, form: Form, nuisances: Sequence[str], source: str) -> None:
+    x, first = raw.x, len(form.features)
+    if x.shape[1] != form.width:
+        slots = f" and {form.length} slots of {len(form.constituents)} + 1" if form.constituents else ""
+        raise InputError(f"{source}: {x.shape[1]} columns for {first} names of features{slots}")
     for values, names, kind in (
-        (raw.x, features, "feature"),
+        (x[:, :first], form.features, "feature"),
         (raw.z, nuisances, "nuisance"),
         (raw.w[:, None], ("weight",), "column"),
+        (raw.r[:, None], ("r",), "column"),
     ):
         if values.shape[1] != len(names):
             raise InputError(f"{source}: {values.shape[1]} columns for {len(names)} names of {kind}s")
-        bad = (~torch.isfinite(values)).sum(0)
-        if bad.any():
-            worst = int(bad.argmax())
-            raise InputError(
-                f"{source}: {kind} {names[worst]!r} is not finite in {int(bad[worst])} of {len(values)} "
-                "events; mend the feature so that it gives a number for every event"
-            )
+        _finite(values, names, kind=kind, source=source)
+    if form.constituents and not torch.isfinite(x[:, first:]).all():
+        parts = form.unpack(x)  # the padding is zero here: what stands there does not matter
+        some = torch.where(torch.isfinite(parts.constituents).all(1), 0.0, torch.nan)
+        _finite(some, form.constituents, kind="feature of constituents", source=source)
     if not ((raw.y == 0) | (raw.y == 1)).all():
         raise InputError(f"{source}: labels must be 0 or 1")
+
+
+def _finite(values: Tensor, names: Sequence[str], *, kind: str, source: str) -> None:
+    bad = (~torch.isfinite(values)).sum(0)
+    if bad.any():
+        worst = int(bad.argmax())
+        raise InputError(
+            f"{source}: {kind} {names[worst]!r} is not finite in {int(bad[worst])} of {len(values)} "
+            "events; mend the feature so that it gives a number for every event"
+        )
 
 
 def _class_sums(raw: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -239,19 +231,29 @@ def _class_sums(raw: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def to_batch(arrays: dict[str, NDArray[Any]], layout: Layout) -> Batch:
-    def columns(names: Sequence[str]) -> Tensor:
-        stacked = np.empty((len(arrays["label"]), len(names)), dtype=np.float32)
+    rows = len(arrays["label"])
+
+    def columns(names: Sequence[str], *, width: int) -> Tensor:
+        stacked = np.empty((rows, width), dtype=np.float32)
         for k, name in enumerate(names):
             stacked[:, k] = arrays[name]
         return torch.from_numpy(stacked)
 
-    group = arrays[layout.group] if layout.group else np.zeros(len(arrays["label"]), dtype=np.int64)
+    x = columns(layout.features, width=layout.form.width)
+    if layout.constituents:
+        slots = x[:, len(layout.features) :].unflatten(1, (layout.length, -1)).numpy()
+        for k, name in enumerate(layout.constituents):
+            slots[..., k] = arrays[PREFIX + name][:, : layout.length]
+        slots[..., -1] = np.arange(layout.length) < arrays[layout.count][:, None]
+        layout.form.clear(x)
+    group = arrays[layout.group] if layout.group else np.zeros(rows, dtype=np.int64)
     return Batch(
-        columns(layout.features),
+        x,
         torch.from_numpy(labels(arrays["label"]).astype(np.float32)),
-        columns(layout.nuisances),
+        columns(layout.nuisances, width=len(layout.nuisances)),
         torch.from_numpy(product(arrays, layout.weights).astype(np.float32)),
         torch.from_numpy(group.astype(np.int64)),
+        torch.ones(rows),
     )
 
 

@@ -7,16 +7,18 @@ import io
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepdecorr.card import METADATA_KEY, Card
 from hepdecorr.errors import InputError
+from hepdecorr.learning.form import Form
 from hepdecorr.learning.methods.method import Method
 
 TOLERANCE = 1e-5  # of the logit, relative above 1
@@ -24,48 +26,78 @@ FILE = "tagger.onnx"
 
 
 class _Outputs(nn.Module):
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, form: Form) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.form = method, form
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        logit = self.method.logit(features)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        logit = self.method.logit(joined(self.form, inputs))
         return logit.sigmoid(), logit
+
+
+def joined(form: Form, inputs: Sequence[Tensor]) -> Tensor:
+    """The rows of a method, (n, width), from the inputs of its graph, in the order of the card."""
+    if not form.constituents:
+        return inputs[0]
+    *features, constituents, mask = inputs
+    return form.pack(features[0] if features else mask[:, :0], constituents, mask)
+
+
+def apart(form: Form, x: Tensor) -> dict[str, Tensor]:
+    """The inputs of the graph, in the order of the card, from rows (n, width)."""
+    if not form.constituents:
+        return {"features": x}
+    features, constituents, mask = form.unpack(x)
+    inputs = {"features": features} if form.features else {}
+    return inputs | {"constituents": constituents, "mask": mask.float()}
 
 
 def export(method: Method, *, card: Card, folder: Path, sample: Tensor) -> Path:
     """Write folder/{tagger.onnx, card.yaml} and return the folder.
 
-    sample: some events, raw features of shape (n, features), n >= 1.  On them, on values far outside
-    their range, and for one event and many, ONNX Runtime must give the logits that torch gives, to 1e-5.
-    Raises InputError if it does not; then nothing is written.
+    sample: some events, raw rows of shape (n, width) as Form packs them, n >= 1.  On them, on values far
+    outside their range, for one event and many, and with constituents for any number of them, for none and
+    whatever the padding holds, ONNX Runtime must give the logits that torch gives, to 1e-5.  Raises
+    InputError if it does not; then nothing is written.
     """
-    features = len(card.feature_names)
-    if sample.ndim != 2 or sample.shape[1] != features or len(sample) == 0:
+    form = form_of(card)
+    if sample.ndim != 2 or sample.shape[1] != form.width or len(sample) == 0:
         raise InputError(
-            f"tagger {card.name}: a sample of shape {tuple(sample.shape)} for {features} features; "
-            "give some events"
+            f"tagger {card.name}: a sample of shape {tuple(sample.shape)} for {form.width} columns of "
+            "features; give some events"
         )
     method = method.cpu().eval()
     graph = to_onnx(method, card=card)
-    check(graph, method, name=card.name, sample=sample.cpu().float())
+    check(graph, method, form=form, name=card.name, sample=sample.cpu().float())
     return _write(graph, card, folder)
 
 
+def form_of(card: Card) -> Form:
+    """How the inputs of the card stand in the rows of a method."""
+    length = card.constituents.length if card.constituents else 0
+    return Form(tuple(card.feature_names), tuple(card.constituent_names), length)
+
+
 def to_onnx(method: Method, *, card: Card) -> bytes:
-    """The ONNX graph, from `features` (events, f) to `score` and `logit` (events,), card in its metadata."""
+    """The ONNX graph, from the inputs of the card to `score` and `logit` (rows,), card in its metadata.
+
+    features (rows, f), constituents (rows, L, c), mask (rows, L), as far as the card has them.
+    """
     import onnx
 
-    example = torch.zeros(3, len(card.feature_names))
-    events = torch.export.Dim("events", min=1)
+    form = form_of(card)
+    rows = torch.export.Dim("events", min=1)
+    slots = torch.export.Dim("constituents", min=1)
+    example = apart(form, torch.ones(3, len(form.features) + form.slots(5)))
+    axes = {"features": {0: rows}, "constituents": {0: rows, 1: slots}, "mask": {0: rows, 1: slots}}
     with _quiet():
         program = torch.onnx.export(
-            _Outputs(method).eval(),
-            (example,),
+            _Outputs(method, form).eval(),
+            tuple(example.values()),
             dynamo=True,
             external_data=False,
-            dynamic_shapes={"features": {0: events}},
-            input_names=["features"],
+            dynamic_shapes={"inputs": tuple(axes[name] for name in example)},
+            input_names=list(example),
             output_names=["score", "logit"],
             verbose=False,
         )
@@ -90,7 +122,7 @@ def _strip(model: Any) -> None:
             del entry.metadata_props[:]
 
 
-def check(graph: bytes, method: Method, *, name: str, sample: Tensor) -> None:
+def check(graph: bytes, method: Method, *, form: Form, name: str, sample: Tensor) -> None:
     """Compare ONNX Runtime with torch; InputError where they differ by more than the tolerance."""
     import onnxruntime
 
@@ -98,15 +130,15 @@ def check(graph: bytes, method: Method, *, name: str, sample: Tensor) -> None:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    low, high = sample.amin(0), sample.amax(0)
-    span = high - low + 1
-    extremes = [low - 10 * span, high + 10 * span, 0 * low, low, high, 0 * low - 1e6, 0 * low + 1e6]
-    whole = torch.cat([sample, torch.stack(extremes)])
-    for x in (whole, whole[:1], whole[-1:], whole[: max(2, len(whole) // 2)]):
+    whole = torch.cat([sample, _extremes(form, sample)])
+    trials = [whole, whole[:1], whole[-1:], whole[: max(2, len(whole) // 2)]]
+    for inputs in (*(apart(form, x) for x in trials), *_lengths(form, whole[:64])):
+        # Torch gets what an event is, with its padding cleared; the graph gets what may stand there.
+        x = joined(form, list(inputs.values()))
         with torch.no_grad():
             logit = method.logit(x).numpy()
             score = method(x).numpy()
-        got_score, got_logit = session.run(["score", "logit"], {"features": x.numpy()})
+        got_score, got_logit = session.run(["score", "logit"], {k: v.numpy() for k, v in inputs.items()})
         if got_logit.shape != (len(x),) or got_score.shape != (len(x),):
             raise InputError(
                 f"tagger {name}: the graph gives shapes {got_score.shape} and {got_logit.shape} for "
@@ -120,6 +152,30 @@ def check(graph: bytes, method: Method, *, name: str, sample: Tensor) -> None:
                 "or look for operations without "
                 "an ONNX counterpart"
             )
+
+
+def _extremes(form: Form, sample: Tensor) -> Tensor:
+    """Rows far outside the range of the sample; all their slots are filled."""
+    low, high = sample.amin(0), sample.amax(0)
+    span = high - low + 1
+    rows = torch.stack([low - 10 * span, high + 10 * span, 0 * low, low, high, 0 * low - 1e6, 0 * low + 1e6])
+    if form.constituents:
+        rows[:, len(form.features) :].unflatten(1, (form.length, -1))[..., -1] = 1.0
+    return rows
+
+
+def _lengths(form: Form, x: Tensor) -> Iterator[dict[str, Tensor]]:
+    """The same rows with fewer slots, with more of them, and with none filled; nonsense in the padding."""
+    if not form.constituents:
+        return
+    for length in {1, form.length // 2 + 1, 2 * form.length + 3}:
+        inputs = apart(form, x)
+        mask = F.pad(inputs["mask"], (0, form.length + 3))[:, :length]
+        padded = F.pad(inputs["constituents"], (0, 0, 0, form.length + 3))[:, :length]
+        for nonsense in (torch.nan, torch.inf):
+            seen = torch.where(mask[..., None] > 0, padded, nonsense)
+            yield inputs | {"constituents": seen, "mask": mask}
+        yield inputs | {"constituents": seen, "mask": 0 * mask}
 
 
 def _write(graph: bytes, card: Card, folder: Path) -> Path:

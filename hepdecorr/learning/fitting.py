@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import platform
@@ -24,8 +25,11 @@ from torch import Tensor
 from hepdecorr import __version__, catalogue
 from hepdecorr.card import Card, Feature, Input, Nuisance, WorkingPoint
 from hepdecorr.errors import InputError
-from hepdecorr.learning.batches import Batch, Data, Events, Layout
+from hepdecorr.learning.batches import Batch, Data, Events
 from hepdecorr.learning.export import export
+from hepdecorr.learning.form import Form
+from hepdecorr.learning.layout import PREFIX, Layout
+from hepdecorr.learning.methods.judging import chunks
 from hepdecorr.learning.methods.method import Method
 from hepdecorr.learning.players import Progress
 from hepdecorr.learning.streaming import Streamed
@@ -39,7 +43,6 @@ log = logging.getLogger(__name__)
 METHODS = "hepdecorr.learning.methods"
 IN_MEMORY = 2_000_000_000  # bytes of training events above which shards are streamed
 DEVICES = ("auto", "cpu", "cuda", "gpu", "mps")
-CHUNK = 16384
 
 
 class Trained(NamedTuple):
@@ -70,36 +73,39 @@ def train(
     folder: Path | None = None,
     progress: Progress | None = None,
     features: Sequence[str] | None = None,
+    constituents: Sequence[str] | None = None,
     nuisances: Sequence[str] | None = None,
     base: Path | None = None,
     stream: bool | None = None,
 ) -> Trained:
     """Train the method `spec`, `{type: Tagger, ...}`, on the training part of `table`.
 
-    Beside the method's own arguments `spec` may hold `features` (a choice from the table's) and `balance`
-    (equal summed weight of both classes).  Checkpoints go to `folder`; called again with the same spec,
+    Beside the method's own arguments `spec` may hold `features`, `constituents` and `nuisances` (choices from
+    the table's, default all), `length` (so many constituents, at most the table's) and `balance` (equal
+    summed weight of both classes).  Checkpoints go to `folder`; called again with the same spec,
     table and seed, training goes on from the last one, bit for bit on one device.  stream: read shards
     as they are needed; default, when the events take more than 2 GB.  The same seed, data and spec give
     the same weights on a CPU, and torch's own random state is left as it was.
     """
     given = dict(spec)
-    chosen = given.pop("features", None)
+    chosen, seen = given.pop("features", None), given.pop("constituents", None)
     layout = Layout.of(
         table,
         features=chosen if chosen is not None else features,
+        constituents=seen if seen is not None else constituents,
+        length=given.pop("length", None),
         nuisances=given.pop("nuisances", nuisances),
         balance=bool(given.pop("balance", False)),
     )
-    if not layout.features:
-        raise InputError(f"{table.folder}: the table has no feature columns; name features in the config")
+    if not layout.features and not layout.constituents:
+        raise InputError(
+            f"{table.folder}: no features and no constituents to learn from; name some in the config, and "
+            "not 'features: []' for a tagger without constituents"
+        )
     data = load(table, layout, split=split, stream=stream)
     fabric = _fabric(device, devices, precision)
     with _seeded(seed):
-        method: Method = catalogue.build(
-            given, home=METHODS, base=base, features=list(layout.features), nuisances=list(layout.nuisances)
-        )
-        if not isinstance(method, Method):
-            raise InputError(f"{given.get('type')} is no method: it must derive from {METHODS}.Method")
+        method = _method(given, layout, base=base)
         settings = {
             "folder": folder,
             "progress": progress,
@@ -116,10 +122,30 @@ def train(
     return Trained(method.cpu().eval(), history, data, dict(spec), seed, seconds)
 
 
+def _method(spec: Mapping[str, Any], layout: Layout, *, base: Path | None) -> Method:
+    method: Method = catalogue.build(
+        spec,
+        home=METHODS,
+        base=base,
+        features=list(layout.features),
+        constituents=list(layout.constituents),
+        length=layout.length,
+        nuisances=list(layout.nuisances),
+    )
+    if not isinstance(method, Method):
+        raise InputError(f"{spec.get('type')} is no method: it must derive from {METHODS}.Method")
+    if layout.constituents and "constituents" not in inspect.signature(type(method).__init__).parameters:
+        raise InputError(
+            f"{spec.get('type')} takes no constituents; give it the argument 'constituents', or write "
+            "'constituents: []' in the tagger's block"
+        )
+    return method
+
+
 def load(table: Table, layout: Layout, *, split: Split, stream: bool | None = None) -> Data:
     """Training and validation events of a table."""
     if stream is None:
-        stream = 4 * table.rows * len(layout.columns) > IN_MEMORY
+        stream = 4 * table.rows * layout.width > IN_MEMORY
     kind = Streamed if stream else Events.from_table
     training = kind(table, layout, select=Selection("train", split))
     return Data(training, Events.from_table(table, layout, select=Selection("validation", split)))
@@ -138,9 +164,11 @@ def finish(
     description: str = "",
     conventions: Mapping[str, str] | None = None,
     measured: Mapping[str, Any] | None = None,
+    objects: Mapping[str, Any] | None = None,
 ) -> Path:
     """Export the trained method with its card to `folder` and return the folder.
 
+    objects: what a row of the table is, where it is not an event: the section `objects` of the config.
     Thresholds are fixed on the background of the validation events.
     """
     validation = trained.data.validation.all
@@ -153,14 +181,9 @@ def finish(
         description=description,
         method=_plain(trained.spec),
         seed=trained.seed,
-        inputs=(
-            Input(
-                features=tuple(
-                    Feature(name=f, unit=table.column(f).unit) for f in trained.data.train.features
-                )
-            ),
-        ),
+        inputs=inputs(trained.data.train.form, table, axis="rows" if objects else "events"),
         nuisances=tuple(nuisances),
+        objects=_plain(objects or {}),
         conventions=dict(conventions or {}),
         table_fingerprint=table.fingerprint,
         config_hash=config_hash,
@@ -177,6 +200,24 @@ def finish(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return export(trained.method, card=card, folder=folder, sample=validation.x[:2048])
+
+
+def inputs(form: Form, table: Table, *, axis: str) -> tuple[Input, ...]:
+    """The inputs of the graph; `axis` is what the card calls its rows."""
+
+    def described(names: Sequence[str], prefix: str = "") -> tuple[Feature, ...]:
+        return tuple(Feature(name=name, unit=table.column(prefix + name).unit) for name in names)
+
+    found = []
+    if form.features:
+        found.append(Input(axes=(axis, "features"), features=described(form.features)))
+    if form.constituents:
+        kept: dict[str, Any] = {"length": form.length, "order": "pt descending"}
+        axes = (axis, "constituents", "features")
+        seen = described(form.constituents, PREFIX)
+        found.append(Input(name="constituents", axes=axes, features=seen, **kept))
+        found.append(Input(name="mask", axes=axes[:2], features=(), **kept))
+    return tuple(found)
 
 
 def working_points(
@@ -215,7 +256,7 @@ def working_points(
 def logits(method: Method, events: Batch | Tensor) -> np.ndarray[Any, Any]:
     """Logits of many events, float32 of shape (n,), in chunks."""
     x = events.x if isinstance(events, Batch) else events
-    return torch.cat([method.logit(part) for part in x.split(CHUNK)]).float().cpu().numpy()
+    return torch.cat([method.logit(part) for part in chunks(x)]).float().cpu().numpy()
 
 
 def versions() -> dict[str, str]:

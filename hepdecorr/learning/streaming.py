@@ -12,7 +12,6 @@ from torch import Generator
 from hepdecorr.learning.batches import (
     LARGEST_SAMPLE,
     Batch,
-    Layout,
     check,
     class_scales,
     described,
@@ -21,22 +20,27 @@ from hepdecorr.learning.batches import (
     sizes,
     to_batch,
 )
+from hepdecorr.learning.layout import Layout
 from hepdecorr.table import Selection, Table
+
+NUMBERS = 50_000_000  # that the default buffer holds at most
 
 
 class Streamed:
     """Events read shard by shard, for tables larger than memory; the same verbs as Events.
 
     Each epoch reads the shards in a new order, in which the datasets alternate evenly, into a buffer of
-    `buffer` rows; half of the shuffled buffer goes out before more comes in.
+    `buffer` rows, default 500,000 or what 200 MB hold; half of the shuffled buffer goes out before more
+    comes in.
     """
 
     def __init__(
-        self, table: Table, layout: Layout, *, select: Selection | None = None, buffer: int = 500_000
+        self, table: Table, layout: Layout, *, select: Selection | None = None, buffer: int = 0
     ) -> None:
-        self._table, self._layout, self._select, self._buffer = table, layout, select, buffer
+        self._table, self._layout, self._select = table, layout, select
+        self._buffer = buffer or min(500_000, NUMBERS // layout.width)
         self._device: torch.device | str = "cpu"
-        self.features, self.nuisances = list(layout.features), list(layout.nuisances)
+        self.form, self.nuisances = layout.form, list(layout.nuisances)
         rows, sums = np.zeros(2), np.zeros(2)
         self._rows_of: dict[str, int] = {}
         for shard in table.shards:
@@ -48,6 +52,11 @@ class Streamed:
         self._count = int(rows.sum())
         source = described(table, select)
         self._scale = class_scales(rows, sums, balance=layout.balance, source=source)
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the features of a row."""
+        return list(self.form.features)
 
     def __len__(self) -> int:
         return self._count
@@ -98,7 +107,7 @@ class Streamed:
         for k in _alternating([s.dataset for s in shards], generator) if shuffle else range(len(shards)):
             arrays = replace(self._table, shards=(shards[k],)).read(self._layout.columns, select=self._select)
             raw = to_batch(arrays, self._layout)
-            check(raw, self.features, self.nuisances, str(self._table.folder / shards[k].file))
+            check(raw, self.form, self.nuisances, str(self._table.folder / shards[k].file))
             yield raw._replace(w=raw.w * self._scale[raw.y.long()])
 
 

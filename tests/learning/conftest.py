@@ -16,6 +16,7 @@ from hepdecorr import catalogue
 from hepdecorr import table as tables
 from hepdecorr.card import Card, Feature, Input
 from hepdecorr.learning import Batch, Data, Events, Play
+from hepdecorr.learning.form import Form
 from hepdecorr.learning.methods import Excised, Method, Tagger
 
 torch.set_num_threads(1)
@@ -97,6 +98,80 @@ def make_table(tmp_path: Path) -> Callable[..., tables.Table]:
         datasets = {"background": {"label": 0, "use": "all"}, "signal": {"label": 1, "use": "all"}}
         return tables.write_manifest(
             tmp_path / "table", written, columns=columns, datasets=datasets, provenance={}
+        )
+
+    return make
+
+
+CONSTITUENTS = ["log_pt", "deta", "dphi", "charge"]
+LENGTH = 6
+
+
+def made_jets(rows: int, *, seed: int, length: int = LENGTH) -> dict[str, np.ndarray]:
+    """Jets of 0 to `length` constituents; those of signal have two prongs, as far apart as the mass says."""
+    draw = np.random.default_rng(seed)
+    label = (draw.random(rows) < 0.4).astype(np.int8)
+    mass = draw.normal(size=rows)
+    count = draw.integers(2, length + 1, rows).astype(np.int16)
+    count[::50] = 0
+    there = np.arange(length) < count[:, None]
+    side = np.where(np.arange(length) % 2, 1, -1) * (label * (0.4 + 0.1 * mass))[:, None]
+    log_pt = 5 - np.sort(draw.exponential(size=(rows, length)), 1)
+    made = {"log_pt": log_pt, "deta": side + 0.2 * draw.normal(size=there.shape)}
+    made |= {
+        "dphi": 0.2 * draw.normal(size=there.shape),
+        "charge": draw.integers(-1, 2, there.shape).astype(float),
+    }
+    packed = {f"constituents.{k}": np.where(there, v, 0).astype(np.float32) for k, v in made.items()}
+    noise = (0.5 * mass + draw.normal(size=rows)).astype(np.float32)
+    return {"n_pt": noise, "mass": mass, "label": label, "constituents.count": count, **packed}
+
+
+def jets(rows: int, *, seed: int, features: tuple[str, ...] = ("n_pt",), length: int = LENGTH) -> Events:
+    made = {k: torch.from_numpy(v) for k, v in made_jets(rows, seed=seed, length=length).items()}
+    form = Form(features, tuple(CONSTITUENTS), length)
+    seen = torch.stack([made[f"constituents.{name}"] for name in CONSTITUENTS], 2)
+    x = form.pack(
+        made["n_pt"][:, None][:, : len(features)],
+        seen,
+        torch.arange(length) < made["constituents.count"][:, None],
+    )
+    names = {"features": features, "constituents": CONSTITUENTS, "nuisances": ["mass"]}
+    return Events(x, made["label"], made["mass"][:, None], **names)
+
+
+@pytest.fixture(name="jets")
+def _jets():
+    return jets
+
+
+@pytest.fixture
+def jet_table(tmp_path: Path) -> Callable[..., tables.Table]:
+    def make(rows: int = 1200, **change: np.ndarray) -> tables.Table:
+        made = made_jets(rows, seed=7) | {"event": np.arange(rows)} | change
+        made["fold"] = tables.fold(np.ones(rows), np.ones(rows), made["event"])
+        made["mass"] = made["mass"].astype(np.float32)
+        columns = [
+            tables.Column("n_pt", "feature"),
+            tables.Column("mass", "nuisance", "GeV"),
+            tables.Column("label", "label"),
+            tables.Column("constituents.count", "count"),
+            *(tables.Column(f"constituents.{n}", "constituent", length=LENGTH) for n in CONSTITUENTS),
+            tables.Column("event", "id"),
+            tables.Column("fold", "id"),
+        ]
+        written = []
+        for label, dataset in enumerate(("background", "signal")):
+            for k, part in enumerate(np.array_split(np.flatnonzero(made["label"] == label), 3)):
+                arrays = {n: a[part] for n, a in made.items()}
+                about = {"columns": columns, "dataset": dataset, "source": "made.root", "start": k}
+                name = f"{dataset}_{k}.parquet"
+                written.append(
+                    tables.write_shard(tmp_path / "jets", name, arrays=arrays, stop=k + 1, **about)
+                )
+        datasets = {"background": {"label": 0, "use": "all"}, "signal": {"label": 1, "use": "all"}}
+        return tables.write_manifest(
+            tmp_path / "jets", written, columns=columns, datasets=datasets, provenance={}
         )
 
     return make

@@ -11,8 +11,7 @@ import torch
 
 from hepdecorr.card import Card, Nuisance
 from hepdecorr.errors import InputError
-from hepdecorr.learning import Streamed, finish, train
-from hepdecorr.learning.batches import Layout
+from hepdecorr.learning import Layout, Streamed, finish, train
 from hepdecorr.learning.fitting import load, working_points
 from hepdecorr.table import Split
 

@@ -22,9 +22,9 @@ def heavy(rows: int = 20_000) -> torch.Tensor:
     return torch.stack([5 + 2 * normal[:, 0], normal[:, 1].exp(), torch.full((rows,), 3.0)], 1)
 
 
-@pytest.mark.parametrize("name", networks.__all__)
-def test_contract(name: str) -> None:
+def test_contract() -> None:
     torch.manual_seed(0)
+    name = "MLP"  # those over constituents have a contract of their own
     net = catalogue.build({"type": name}, home=HOME, features=["a", "b", "c"], outputs=2)
     x = heavy(100)
     net.fit(x)

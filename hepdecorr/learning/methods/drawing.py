@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from hepdecorr.learning.batches import Batch, Events
-from hepdecorr.learning.methods.judging import CHUNK
+from hepdecorr.learning.methods.judging import chunks
 
 
 class Drawing:
@@ -49,7 +49,7 @@ class Drawing:
 
     @torch.no_grad()
     def _weigh(self) -> Tensor:
-        logit = torch.cat([self._logit(part) for part in self._background.x.split(CHUNK)])
+        logit = torch.cat([self._logit(part) for part in chunks(self._background.x)])
         weight = torch.empty(len(logit), dtype=torch.float64, device=logit.device)
         u = (torch.arange(len(logit), dtype=torch.float64, device=logit.device) + 0.5) / len(logit)
         weight[logit.argsort()] = 1 / (1 - u + self._tail)

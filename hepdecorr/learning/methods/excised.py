@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hepdecorr import catalogue
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch, Data
-from hepdecorr.learning.methods.judging import CHUNK, Judge
+from hepdecorr.learning.methods.judging import Judge, chunks
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
 from hepdecorr.learning.methods.representation import Representation
+from hepdecorr.learning.networks.building import network as build_network
 from hepdecorr.learning.players import Player
 from hepdecorr.learning.terms.entropy import mutual_information
 from hepdecorr.learning.training import Play
@@ -40,6 +41,7 @@ class Excised(Method):
         *,
         features: Sequence[str],
         nuisances: Sequence[str],
+        constituents: Sequence[str] = (),
         representation: Mapping[str, Any] | None = None,
         network: Mapping[str, Any] | str = "MLP",
         training: Mapping[str, Any] | None = None,
@@ -50,6 +52,11 @@ class Excised(Method):
         super().__init__()
         if not nuisances:
             raise InputError("Excised needs a nuisance to cut out; name one under 'nuisances'")
+        if constituents or not features:
+            raise InputError(
+                "Excised represents the features of a row, not constituents: write 'constituents: []' in the "
+                "tagger's block and give features"
+            )
         spec = {"type": f"{Representation.__module__}:Representation", **(representation or {})}
         self.representation: Representation = catalogue.build(
             spec,
@@ -59,9 +66,7 @@ class Excised(Method):
             nuisances=list(nuisances),
         )
         names = [f"latent_{k}" for k in range(self.representation.dims)]
-        self.network: nn.Module = catalogue.build(
-            network, home="hepdecorr.learning.networks", base=base, features=names, outputs=1
-        )
+        self.network = build_network(network, features=names, base=base)
         self.nuisances, self.found, self.weigh = list(nuisances), float(found), float(weigh)
         self.recipe, self.moves = read_training(training, where="method: training", defaults=DEFAULTS)
         self.register_buffer("keep", torch.ones(self.representation.dims))
@@ -74,7 +79,7 @@ class Excised(Method):
         self._excise(data.validation.all)
         sample = data.train.sample(generator=play.generator)
         with torch.no_grad():
-            self.network.fit(torch.cat([self._kept(part) for part in sample.x.split(CHUNK)]))  # type: ignore[operator]
+            self.network.fit(torch.cat([self._kept(part) for part in chunks(sample.x)]))  # type: ignore[operator]
         play(
             {"tagger": Player(self.network, self._classify, moves=self.moves)},
             data,
@@ -98,7 +103,7 @@ class Excised(Method):
     @torch.no_grad()
     def _excise(self, validation: Batch) -> None:
         background = validation.take(validation.y == 0)
-        means = torch.cat([self.representation.mean(part) for part in background.x.split(CHUNK)])
+        means = torch.cat([self.representation.mean(part) for part in chunks(background.x)])
         self.keep.fill_(1.0)
         self.keep[: self.representation.sensitive] = 0.0
         for d in range(self.representation.sensitive, self.representation.dims) if self.found else ():

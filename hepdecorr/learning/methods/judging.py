@@ -13,7 +13,8 @@ from hepdecorr.learning.players import Verdict
 from hepdecorr.learning.terms.entropy import mutual_information
 from hepdecorr.learning.terms.term import Adversary, Term
 
-CHUNK = 8192
+CHUNK = 8192  # rows that are scored at once; fewer of jets, whose pairs of constituents take memory
+NUMBERS = 2**20  # inputs that are scored at once
 PIECE, MOST = 2048, 32768  # events a term is evaluated on at once, and in all: distances cost their square
 SLACK = 0.03  # nats by which an adversary may miss before the game is called unstable
 
@@ -39,7 +40,7 @@ class Judge:
     def __call__(self, latest: Mapping[str, float]) -> Verdict:
         """The verdict on the weights as they are now; `latest` holds the epoch's training losses."""
         b = self._validation.all
-        logit = torch.cat([self._logit(part) for part in b.x.split(CHUNK)]).float()
+        logit = torch.cat([self._logit(part) for part in chunks(b.x)]).float()
         figures = {"classify": float(cross_entropy(logit, b)), "auc": auc(logit, b)}
         information = self._information(logit, b)
         figures |= {f"information/{name}": nats for name, nats in information.items()}
@@ -64,7 +65,7 @@ class Judge:
         self, name: str, term: Term, logit: Tensor, b: Batch, information: float, latest: Mapping[str, float]
     ) -> tuple[float, str]:
         if not isinstance(term, Adversary):
-            parts = _chunks(logit, b)
+            parts = _spread(logit, b)
             return sum(float(term.price(s, c)) for s, c in parts) / len(parts), ""
         look, loss = term.look(logit, b, even=True), latest.get(f"{name}/chase")
         if look is None or loss is None:
@@ -90,7 +91,13 @@ def _complaint(loss: float, floor: float, information: float) -> str:
     return ""
 
 
-def _chunks(logit: Tensor, b: Batch) -> Sequence[tuple[Tensor, Batch]]:
+def chunks(x: Tensor) -> tuple[Tensor, ...]:
+    """The rows in parts that can be scored at once."""
+    parts: tuple[Tensor, ...] = x.split(max(1, min(CHUNK, NUMBERS // max(1, x.shape[1]))))
+    return parts
+
+
+def _spread(logit: Tensor, b: Batch) -> Sequence[tuple[Tensor, Batch]]:
     """Chunks that each hold events from all over the sample, whatever its order."""
     count = len(logit)
     number = max(1, round(min(count, MOST) / PIECE))

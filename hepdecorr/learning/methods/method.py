@@ -27,16 +27,16 @@ class Method(nn.Module):
 
     @abstractmethod
     def logit(self, x: Tensor) -> Tensor:
-        """Log odds of signal, shape (n,), for raw features of shape (n, features)."""
+        """Log odds of signal, shape (n,), for raw rows of shape (n, width) as Form packs them."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score of shape (n,) in [0, 1] for raw features of shape (n, features)."""
+        """Score of shape (n,) in [0, 1] for raw rows of shape (n, width)."""
         return self.logit(x).sigmoid()
 
 
 def cross_entropy(logit: Tensor, b: Batch) -> Tensor:
-    """Weighted binary cross-entropy, scalar."""
-    return F.binary_cross_entropy_with_logits(logit, b.y, weight=b.w)
+    """Weighted binary cross-entropy, scalar; the only thing that the factor r acts on."""
+    return F.binary_cross_entropy_with_logits(logit, b.y, weight=b.w * b.r)
 
 
 def read_training(

@@ -16,7 +16,7 @@ from hepdecorr.learning.batches import Batch, Data
 from hepdecorr.learning.latents.decomposition import total_correlation
 from hepdecorr.learning.latents.term import Latent, LatentTerm, weighted_mean
 from hepdecorr.learning.methods.method import read_training
-from hepdecorr.learning.networks.inputs import Inputs
+from hepdecorr.learning.networks.inputs import read_inputs
 from hepdecorr.learning.networks.mlp import layers
 from hepdecorr.learning.players import Player, Verdict
 from hepdecorr.learning.training import Play
@@ -58,7 +58,7 @@ class Representation(nn.Module):
             raise InputError("representation: latents must be at least 1 and variance positive")
         self.sensitive = sensitive or len(nuisances)
         self.dims, self.variance = self.sensitive + latents, variance
-        self.inputs = Inputs(features, **(inputs or {}))
+        self.inputs = read_inputs(features, inputs)
         count = len(features)
         self.net = nn.ModuleDict(
             {

@@ -14,6 +14,7 @@ from hepdecorr.learning.batches import Batch, Data, Events
 from hepdecorr.learning.methods.drawing import Drawing
 from hepdecorr.learning.methods.judging import Judge
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
+from hepdecorr.learning.networks.building import network as build_network
 from hepdecorr.learning.players import Player
 from hepdecorr.learning.terms.disco import DisCo
 from hepdecorr.learning.terms.term import Adversary, Term
@@ -36,6 +37,8 @@ class Tagger(Method):
         self,
         *,
         features: Sequence[str],
+        constituents: Sequence[str] = (),
+        length: int = 0,
         nuisances: Sequence[str] = (),
         terms: Sequence[Mapping[str, Any]] = (),
         network: Mapping[str, Any] | str = "MLP",
@@ -43,8 +46,8 @@ class Tagger(Method):
         base: Path | None = None,
     ) -> None:
         super().__init__()
-        self.network: nn.Module = catalogue.build(
-            network, home="hepdecorr.learning.networks", base=base, features=list(features), outputs=1
+        self.network = build_network(
+            network, features=features, constituents=constituents, length=length, base=base
         )
         self._drawings: dict[str, Drawing] = {}
         self.terms = nn.ModuleDict(build_terms(terms, nuisances=nuisances, base=base))

@@ -17,7 +17,7 @@ SMALLEST = 1e-6  # a logarithm's argument is clamped here, so that no event give
 
 
 class Inputs(nn.Module):
-    """Raw features (n, f) to numbers of order one (n, f).
+    """Raw features (..., f) to numbers of order one (..., f).
 
     First logarithms, for heavy tails: `log: {R1: 1e-4}` takes log(R1 + 1e-4), and
     `log: {thrust: {below: 1.002}}` takes log(1.002 - thrust), for values that pile up under a bound.
@@ -97,7 +97,12 @@ class Inputs(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Set the scale from training events, shape (n, f).  A feature without spread is only shifted."""
+        """Set the scale from training events, shape (n, f).  A feature without spread is only shifted.
+
+        Event weights have no part in it: it only brings the numbers to order one.
+        """
+        if not x.numel():
+            return
         x = self._logarithms(x).double()
         if self.scale == "standard":
             self._set(x.mean(0), x.std(0))
@@ -127,7 +132,7 @@ class Inputs(nn.Module):
         self.rises.copy_((target[1:] - target[:-1])[:, None] / width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (n, f), finite for finite x."""
+        """Shape (..., f), finite for finite x."""
         x = (self._logarithms(x) - self.shift) * self.slope
         if self.scale == "quantile":
             x = self._through_knots(x)
@@ -135,12 +140,20 @@ class Inputs(nn.Module):
 
     def _through_knots(self, x: Tensor) -> Tensor:
         # A sum of clamped ramps instead of a search, which ONNX does not have; straight on outside.
-        inside = (x[:, None] - self.edges[:-1]).clamp_min(0)
+        inside = (x.unsqueeze(-2) - self.edges[:-1]).clamp_min(0)
         inside = torch.minimum(inside, self.edges[1:] - self.edges[:-1])
         start = NormalDist().inv_cdf(0.5 / len(self.edges))
         outside = (x - self.edges[0]).clamp_max(0) + (x - self.edges[-1]).clamp_min(0)
-        gaussian: Tensor = (inside * self.rises).sum(1) + start + outside
+        gaussian: Tensor = (inside * self.rises).sum(-2) + start + outside
         return gaussian
+
+
+def read_inputs(features: Sequence[str], spec: Mapping[str, Any] | None, *, where: str = "inputs") -> Inputs:
+    """Inputs as a block of YAML describes them."""
+    try:
+        return Inputs(features, **(spec or {}))
+    except TypeError as err:
+        raise InputError(f"network {where}: {err}; known are scale, clip, log, knots") from None
 
 
 def _quantiles(x: Tensor, at: Sequence[float]) -> list[Tensor]:

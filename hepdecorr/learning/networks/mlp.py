@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
-from hepdecorr.learning.networks.inputs import Inputs
+from hepdecorr.learning.networks.cloud import Cloud
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -23,37 +25,51 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class MLP(nn.Module):
     """Fully connected layers of widths `hidden` on preprocessed features (see Inputs).
 
-    `norm: true` puts a LayerNorm after each hidden layer: not a BatchNorm, whose statistics would change
-    with the mix of events that an adversary or a term looks at.
+    first: it also sees so many constituents, the first ones, as they stand, with zeros for those that are
+    missing.  `norm: true` puts a LayerNorm after each hidden layer: not a BatchNorm, whose statistics would
+    change with the mix of events that an adversary or a term looks at.
     """
 
     def __init__(
         self,
         features: Sequence[str],
         *,
+        constituents: Sequence[str] = (),
+        length: int = 0,
         outputs: int = 1,
+        first: int = 0,
         hidden: Sequence[int] = (128, 128, 128),
         activation: str = "silu",
         dropout: float = 0.0,
         norm: bool = False,
         inputs: Mapping[str, Any] | None = None,
+        constituent_inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        try:
-            self.inputs = Inputs(features, **(inputs or {}))
-        except TypeError as err:
-            raise InputError(f"network inputs: {err}; known are scale, clip, log, knots") from None
-        self.net = layers(
-            len(features), outputs, hidden=hidden, activation=activation, dropout=dropout, norm=norm
+        if bool(constituents) != bool(first) or not 0 <= first <= length:
+            raise InputError(
+                f"MLP: first is {first} where there are {length if constituents else 0} constituents; give "
+                "'first: N', at most as many, or 'constituents: []' in the tagger's block for features alone"
+            )
+        self.first = first
+        self.inputs = Cloud(
+            features, constituents, length, inputs=inputs, constituent_inputs=constituent_inputs
         )
+        entering = len(features) + first * (len(constituents) + 1)
+        self.net = layers(entering, outputs, hidden=hidden, activation=activation, dropout=dropout, norm=norm)
 
     def fit(self, x: Tensor) -> None:
-        """Set the scaling of the inputs from training events, shape (n, features)."""
+        """Set the scaling of the inputs from training events, shape (n, width)."""
         self.inputs.fit(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (n, outputs) for raw features of shape (n, features)."""
-        return self.net(self.inputs(x))  # type: ignore[no-any-return]
+        """Shape (n, outputs) for raw rows of shape (n, width)."""
+        features, constituents, mask = self.inputs(x)
+        if self.first:
+            slots = torch.cat([constituents, mask[..., None].to(constituents.dtype)], 2)
+            slots = F.pad(slots, (0, 0, 0, self.first))[:, : self.first]
+            features = torch.cat([features, slots.flatten(1)], 1)
+        return self.net(features)  # type: ignore[no-any-return]
 
 
 def layers(
