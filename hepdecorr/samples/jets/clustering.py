@@ -135,7 +135,8 @@ def substructure(jets: Jets, candidates: Candidates, *, radius: float) -> Substr
     tau = sequence.njettiness(njets=list(SUBJETS), R0=radius, beta=1.0)
     # Copies: the memory is the ClusterSequence's and goes with it.
     return Substructure(
-        softdrop=np.array(ak.flatten(groomed.msoftdrop, axis=None), dtype=np.float64, copy=True),
+        # FastJet gives a square of the mass that rounding makes negative as a negative mass.
+        softdrop=np.maximum(np.asarray(ak.flatten(groomed.msoftdrop, axis=None), dtype=np.float64), 0.0),
         tau=np.array(ak.to_numpy(tau), dtype=np.float64, copy=True),
     )
 

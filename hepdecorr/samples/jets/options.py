@@ -25,10 +25,10 @@ class Options:
 
     mass: of W', Z' or H, GeV; light_mass: of h in H -> hh, GeV; pthat_min, pthat_max: the range of the
     transverse momentum of the hard 2 -> 2 scattering, GeV (qcd: from 0.9 to 2.5 times pt_min; h4j: from
-    1.05 times pt_min, with flat_pt to 2.5 times); flat_pt: events about evenly in this range, with weights that
-    give back the physical spectrum (qcd, h4j); mpi: multiparton interactions (without them twice as fast,
-    and jets 10 % lighter); radius: R of the anti-kT jets; pt_min: jets above, GeV; layout: names and shape
-    of the constituents' tables, "pfnano" or NanoAOD "v15".
+    1.05 times pt_min, with flat_pt to 2.5 times); flat_pt: events about evenly in this range, with weights
+    that give back the physical spectrum (qcd, h4j); mpi: multiparton interactions (without them twice as
+    fast, and jets 10 % lighter); radius: R of the anti-kT jets; pt_min: jets above, GeV; layout: names and
+    shape of the constituents' tables, "pfnano" or NanoAOD "v15".
     """
 
     mass: float | None = None
@@ -88,7 +88,7 @@ class Options:
         low = self.pthat_min or (0.9 if process == "qcd" else 1.05) * self.pt_min
         end = self.pthat_max
         if end is None and (process == "qcd" or self.flat_pt):
-            end = 2.5 * max(self.pt_min, low)
+            end = 2.5 * max(self.pt_min, self.pthat_min or 0.0)
         high = BEAM if end is None else end
         if not low < high <= BEAM:
             raise InputError(

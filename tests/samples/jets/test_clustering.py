@@ -195,3 +195,9 @@ def test_a_jet_of_one_particle() -> None:
     assert jets.multiplicity.tolist() == [1]
     assert np.isfinite(shapes.tau).all()
     assert shapes.softdrop == pytest.approx(0.13957, abs=0.05)
+    # Photons: FastJet's mass of one may be a rounding below zero.
+    photons = given._replace(mass=np.zeros(1, np.float32))
+    for pt in np.linspace(451, 900, 30):
+        one = photons._replace(pt=np.array([pt], np.float32))
+        jets = cluster(one, events=1, radius=1.0, pt_min=450.0)
+        assert substructure(jets, one, radius=1.0).softdrop[0] >= 0
