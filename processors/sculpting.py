@@ -57,7 +57,8 @@ class Sculpting(ProcessorABC):
         self.folder = None if folder is None else Path(folder).resolve()
         self.taggers = {name: OnnxTagger(path, base=self.base) for name, path in taggers.items()}
         self.selection, self.weights, self.split, self.part = selection, list(weights), split, part
-        self.shifts = systematics.build(shifts or {}, base=self.base)
+        collection = (objects or {}).get("collection")
+        self.shifts = systematics.build(shifts or {}, base=self.base, collection=collection)
         scores = [
             Column(name, "score", "", tagger.card.title or name) for name, tagger in self.taggers.items()
         ]

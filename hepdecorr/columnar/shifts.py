@@ -38,34 +38,41 @@ _CANDIDATES = ("PFCands", "PFCand")
 _SMALLEST = 1e-3  # of a resolution's factors: below it a jet would turn round
 
 
-def build(specs: Mapping[str, Mapping[str, Any] | str], *, base: Path | None = None) -> dict[str, Shift]:
+def build(
+    specs: Mapping[str, Mapping[str, Any] | str],
+    *,
+    base: Path | None = None,
+    collection: str | None = None,
+) -> dict[str, Shift]:
     """The shifts by name, from {type: Name, **arguments} or 'my_shifts.py:shift'.
 
     A name stands for a class of this module, or for a class or function of the user's; arguments beside
-    `type` are bound to a function.  Files count from `base`.  Raises InputError that names the shift.
+    `type` are bound to a function.  `collection` is the jets' where a block names none, and files count from
+    `base`.  Raises InputError that names the shift.
     """
+    known = {"folder": base or Path()} | ({"collection": collection} if collection else {})
     found: dict[str, Shift] = {}
     for name, spec in specs.items():
         try:
-            found[name] = _Named(name, _shift(spec, base=base))
+            found[name] = _Named(name, _shift(spec, base=base, known=known))
         except InputError as err:
             raise InputError(f"shift {name!r}: {err}") from None
     return found
 
 
-def _shift(spec: Mapping[str, Any] | str, *, base: Path | None) -> Shift:
+def _shift(spec: Mapping[str, Any] | str, *, base: Path | None, known: Mapping[str, Any]) -> Shift:
     arguments = {"type": spec} if isinstance(spec, str) else dict(spec)
     asked = arguments.get("type")
     if isinstance(asked, str):
         function = catalogue.find(asked, home=__name__, base=base)
         if inspect.isfunction(function):
             del arguments["type"]
-            known = list(inspect.signature(function).parameters)[1:]
+            takes = list(inspect.signature(function).parameters)[1:]
             for argument in arguments:
-                if argument not in known:
-                    raise InputError(f"{asked} takes no {argument!r}{catalogue.suggest(argument, known)}")
+                if argument not in takes:
+                    raise InputError(f"{asked} takes no {argument!r}{catalogue.suggest(argument, takes)}")
             return functools.partial(function, **arguments) if arguments else function
-    made = catalogue.build(arguments, home=__name__, base=base, folder=base or Path())
+    made = catalogue.build(arguments, home=__name__, base=base, **known)
     if not callable(made):
         raise InputError(f"{asked} is no function of the events")
     shift: Shift = made
