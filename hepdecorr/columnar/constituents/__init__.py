@@ -65,9 +65,11 @@ class Constituents:
     def mass(self) -> Floats:
         """Mass in GeV, weighted as pt is, never negative; float64."""
         mass = self.column("mass")
-        self.note("negative masses set to 0", int((mass < 0).sum()))
-        mass = np.maximum(mass, 0.0)
-        return mass * self.column(WEIGHT) if self._multiply else mass
+        self.note("negative masses set to 0", int(np.count_nonzero(mass < 0)))
+        np.maximum(mass, 0.0, out=mass)
+        if self._multiply:
+            mass *= self.column(WEIGHT)
+        return mass
 
     @cached_property
     def charge(self) -> Floats:
@@ -81,19 +83,22 @@ class Constituents:
     @cached_property
     def pdg(self) -> Ints:
         """PDG id, int64."""
-        return self.column("pdgId").astype(np.int64)
+        return self._taken("pdgId", np.empty(len(self._place), np.int64))
 
     def column(self, field: str) -> Floats:
         """Any branch of the candidates as it is stored, float64; InputError where it is not finite."""
+        return self._taken(field, np.empty(len(self._place)))
+
+    def _taken(self, field: str, out: NDArray[Any]) -> NDArray[Any]:
         name = f"{self.layout.table}.{field}"
         start, values = branches.flat(self._events, name)
         if not np.array_equal(start, self._table_start):
             raise InputError(f"branch {name!r} has other lengths than '{self.layout.table}.pt'")
-        found = values[self._place].astype(np.float64)
-        if not np.isfinite(found).all():
-            place = int(self._place[np.flatnonzero(~np.isfinite(found))[0]])
+        bad = linking.take(values, self._place, out)
+        if bad >= 0:
+            place = int(self._place[bad])
             raise InputError(f"branch {name!r}: {values[place]} {self._whose(place)}")
-        return found
+        return out
 
     def _ordered(self, rows: Any, pt: Floats) -> tuple[Ints, Ints, Floats]:
         jet_start = _offsets(branches.counts(self._events, self.layout.collection))

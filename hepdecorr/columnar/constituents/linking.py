@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from hepdecorr.columnar.features.branches import Floats, Ints
 from hepdecorr.columnar.features.compiled import compiled
 
@@ -56,30 +61,58 @@ def order(
     weight is negative or not finite.
     """
     weighted = len(weight) > 0
+    longest = 0
+    for i in range(len(jets)):
+        longest = max(longest, first[jets[i] + 1] - first[jets[i]])
+    own, where = np.empty(longest), np.empty(longest, np.int64)
     end: int = 0
     for i in range(len(jets)):
-        begin = end
+        n, falling = 0, True
         for k in range(first[jets[i]], first[jets[i] + 1]):
             c = grouped[k]
             w = weight[c] if weighted else 1.0
             p = pt[c] * w
             # written so that NaN is caught too
-            if not (pt[c] >= 0.0 and w >= 0.0 and p < float("inf")):
+            if not (pt[c] >= 0.0 and w >= 0.0 and p < np.inf):
                 return -1 - int(c)
             if pt[c] == 0.0:
                 dropped[0] += 1
             elif p == 0.0:
                 dropped[1] += 1
             else:
-                # Files mostly come ordered, and jets are short: nothing beats insertion.
-                to = end
-                while to > begin and out[to - 1] < p:
-                    out[to], place[to] = out[to - 1], place[to - 1]
-                    to -= 1
-                out[to], place[to] = p, c
-                end += 1
+                falling = falling and (n == 0 or p <= own[n - 1])
+                own[n], where[n] = p, c
+                n += 1
+        _place(own[:n], where, falling, place[end:], out[end:])
+        end += n
         start[i + 1] = end
     return end
+
+
+@compiled
+def _place(pt: Floats, where: Ints, falling: bool, place: Ints, out: Floats) -> None:
+    for k in range(len(pt)):
+        rank = k
+        if not falling:
+            # Comparing all with all takes vector instructions: for a jet it beats what sorts in n log n.
+            rank = 0
+            for j in range(len(pt)):
+                rank += 1 if pt[j] > pt[k] else 0
+            for j in range(k):
+                rank += 1 if pt[j] == pt[k] else 0
+        out[rank], place[rank] = pt[k], where[k]
+
+
+@compiled
+def take(values: NDArray[Any], place: Ints, out: NDArray[Any]) -> int:
+    """values[place] into out; returns the first k whose value is not finite, or -1."""
+    bad = -1
+    for k in range(len(place)):
+        value = values[place[k]]
+        out[k] = value
+        if not np.isfinite(value) and bad < 0:
+            bad = k
+    return bad
 
 
 @compiled

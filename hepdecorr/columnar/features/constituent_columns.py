@@ -12,6 +12,10 @@ from hepdecorr.columnar.constituents.linking import charge
 from hepdecorr.columnar.features.branches import Floats, Ints
 from hepdecorr.columnar.features.compiled import compiled
 
+# A block of rows stays in the cache while its features are written, one after the other.
+_BLOCK = 32
+_LOG_PT, _ENERGY, _LOG_E, _DETA, _DPHI, _KIND, _DERIVED = 0, 1, 2, 3, 4, 5, 6
+
 FLOOR = 1e-8  # what logarithms take for less: GeV, or a ratio
 
 PT, LOG_PT, PT_REL, LOG_PT_REL, E, LOG_E, LOG_E_REL = 0, 1, 2, 3, 4, 5, 6
@@ -53,115 +57,148 @@ class Jets(NamedTuple):
     e: Floats
 
 
+class Where(NamedTuple):
+    """Where a block of rows has its constituents: in the columns, in what is derived, in the result."""
+
+    start: Ints
+    local: Ints
+    first: Ints
+    kept: Ints
+
+
 @compiled
 def fill(
     start: Ints, first: Ints, kept: Ints, codes: Ints, of: Particles, jets: Jets, out: NDArray[np.float32]
 ) -> None:
     """Feature codes[j] of constituent start[i] + k, k < kept[i], into out[first[i] + k, j]."""
-    longest = 0
-    for i in range(len(kept)):
-        longest = max(longest, kept[i])
-    # energy, deta, dphi and kind in one row: a row at a time stays in the cache, for all of its features
-    own = np.empty((4, longest))
-    for i in range(len(kept)):
-        n, s, to = kept[i], start[i], first[i]
-        if len(of.eta) > 0 and len(of.mass) > 0:
-            _energies(of.pt, of.eta, of.mass, s, n, own[0])
-        if len(jets.eta) > 0:
-            _differences(of.eta, jets.eta[i], s, n, own[1])
-        if len(jets.phi) > 0:
-            _angles(of.phi, jets.phi[i], s, n, own[2])
-        for k in range(min(n, len(of.pdg))):
-            own[3, k] = _kind(of.pdg[s + k])
+    with_log = np.any(codes == LOG_PT) or np.any(codes == LOG_PT_REL)
+    local = np.zeros(_BLOCK + 1, np.int64)
+    for begin in range(0, len(kept), _BLOCK):
+        rows = min(_BLOCK, len(kept) - begin)
+        for i in range(rows):
+            local[i + 1] = local[i] + kept[begin + i]
+        own = np.empty((_DERIVED, local[rows]))
+        for i in range(rows):
+            a, b, s = local[i], local[i + 1], start[begin + i]
+            _derive(of, jets, begin + i, s, with_log, own[:, a:b])
+        end = begin + rows
+        where = Where(start[begin:end], local[:rows], first[begin:end], kept[begin:end])
         for j in range(len(codes)):
-            _feature(codes[j], of, jets, i, s, own, out[to : to + n, j])
+            _feature(codes[j], of, jets, begin, own, where, out[:, j])
+
+
+@compiled
+def _derive(of: Particles, jets: Jets, i: int, s: int, with_log: bool, own: Floats) -> None:
+    """What several features share: energy, its log, that of pt, deta, dphi, and the kind of particle."""
+    for k in range(own.shape[1] if with_log else 0):
+        own[_LOG_PT, k] = math.log(max(of.pt[s + k], FLOOR))
+    if len(of.eta) > 0 and len(of.mass) > 0:
+        for k in range(own.shape[1]):
+            t = math.exp(of.eta[s + k])
+            p = 0.5 * of.pt[s + k] * (t + 1.0 / t)
+            own[_ENERGY, k] = math.sqrt(p * p + of.mass[s + k] * of.mass[s + k])
+            own[_LOG_E, k] = math.log(max(own[_ENERGY, k], FLOOR))
+    if len(jets.eta) > 0:
+        for k in range(own.shape[1]):
+            own[_DETA, k] = of.eta[s + k] - jets.eta[i]
+    if len(jets.phi) > 0:
+        for k in range(own.shape[1]):
+            angle = of.phi[s + k] - jets.phi[i]
+            own[_DPHI, k] = angle - 2.0 * math.pi * math.floor(angle / (2.0 * math.pi) + 0.5)
+    if len(of.pdg) > 0:
+        for k in range(own.shape[1]):
+            own[_KIND, k] = _kind(of.pdg[s + k])
 
 
 @compiled
 def _feature(
-    code: int, of: Particles, jets: Jets, i: int, s: int, own: Floats, out: NDArray[np.float32]
+    code: int, of: Particles, jets: Jets, begin: int, own: Floats, at: Where, out: NDArray[np.float32]
 ) -> None:
     if code < 0:
-        _scaled(of.extra[-1 - code, s:], 1.0, out)
+        _copy(of.extra[-1 - code], at.start, at, out)
     elif code == PT:
-        _scaled(of.pt[s:], 1.0, out)
+        _copy(of.pt, at.start, at, out)
     elif code == PT_REL:
-        _scaled(of.pt[s:], 1.0 / jets.pt[i], out)
+        _ratios(of.pt, jets.pt[begin:], at, out)
     elif code == LOG_PT:
-        _logs(of.pt[s:], 0.0, out)
+        _copy(own[_LOG_PT], at.local, at, out)
     elif code == LOG_PT_REL:
-        _logs(of.pt[s:], math.log(jets.pt[i]), out)
+        _log_ratios(own[_LOG_PT], jets.pt[begin:], at, out)
     elif code == E:
-        _scaled(own[0], 1.0, out)
+        _copy(own[_ENERGY], at.local, at, out)
     elif code == LOG_E:
-        _logs(own[0], 0.0, out)
+        _copy(own[_LOG_E], at.local, at, out)
     elif code == LOG_E_REL:
-        _logs(own[0], math.log(jets.e[i]), out)
+        _log_ratios(own[_LOG_E], jets.e[begin:], at, out)
     elif code == ETA:
-        _scaled(of.eta[s:], 1.0, out)
+        _copy(of.eta, at.start, at, out)
     elif code == PHI:
-        _scaled(of.phi[s:], 1.0, out)
+        _copy(of.phi, at.start, at, out)
     elif code == DETA:
-        _scaled(own[1], 1.0, out)
+        _copy(own[_DETA], at.local, at, out)
     elif code == DPHI:
-        _scaled(own[2], 1.0, out)
+        _copy(own[_DPHI], at.local, at, out)
     elif code == DR:
-        _hypot(own[1], own[2], out)
+        _distances(own[_DETA], own[_DPHI], at, out)
     elif code == MASS:
-        _scaled(of.mass[s:], 1.0, out)
+        _copy(of.mass, at.start, at, out)
     elif code == CHARGE:
-        _scaled(of.charge[s:], 1.0, out)
+        _copy(of.charge, at.start, at, out)
     elif code >= REST_E:
-        _scaled(of.rest[code - REST_E, s:], 1.0, out)
+        _copy(of.rest[code - REST_E], at.start, at, out)
     else:
-        for k in range(len(out)):
-            out[k] = 1.0 if own[3, k] == code else 0.0
+        _equal(own[_KIND], code, at, out)
 
 
 @compiled
-def _scaled(values: Floats, factor: float, out: NDArray[np.float32]) -> None:
-    for k in range(len(out)):
-        out[k] = values[k] * factor
+def _copy(values: Floats, begin: Ints, at: Where, out: NDArray[np.float32]) -> None:
+    for i in range(len(begin)):
+        s, to = begin[i], at.first[i]
+        for k in range(at.kept[i]):
+            out[to + k] = values[s + k]
 
 
 @compiled
-def _logs(values: Floats, less: float, out: NDArray[np.float32]) -> None:
+def _ratios(values: Floats, jets: Floats, at: Where, out: NDArray[np.float32]) -> None:
+    for i in range(len(at.start)):
+        s, to, factor = at.start[i], at.first[i], 1.0 / jets[i]
+        for k in range(at.kept[i]):
+            out[to + k] = values[s + k] * factor
+
+
+@compiled
+def _log_ratios(logs: Floats, jets: Floats, at: Where, out: NDArray[np.float32]) -> None:
     least = math.log(FLOOR)
-    for k in range(len(out)):
-        out[k] = max(math.log(max(values[k], FLOOR)) - less, least)
+    for i in range(len(at.start)):
+        s, to, less = at.local[i], at.first[i], math.log(jets[i])
+        for k in range(at.kept[i]):
+            out[to + k] = max(logs[s + k] - less, least)
 
 
 @compiled
-def _hypot(x: Floats, y: Floats, out: NDArray[np.float32]) -> None:
-    for k in range(len(out)):
-        out[k] = math.sqrt(x[k] * x[k] + y[k] * y[k])
+def _distances(deta: Floats, dphi: Floats, at: Where, out: NDArray[np.float32]) -> None:
+    for i in range(len(at.start)):
+        s, to = at.local[i], at.first[i]
+        for k in range(at.kept[i]):
+            out[to + k] = math.sqrt(deta[s + k] * deta[s + k] + dphi[s + k] * dphi[s + k])
 
 
 @compiled
-def _energies(pt: Floats, eta: Floats, mass: Floats, s: int, n: int, out: Floats) -> None:
-    for k in range(n):
-        t = math.exp(eta[s + k])
-        p = 0.5 * pt[s + k] * (t + 1.0 / t)
-        out[k] = math.sqrt(p * p + mass[s + k] * mass[s + k])
-
-
-@compiled
-def _differences(values: Floats, less: float, s: int, n: int, out: Floats) -> None:
-    for k in range(n):
-        out[k] = values[s + k] - less
-
-
-@compiled
-def _angles(phi: Floats, axis: float, s: int, n: int, out: Floats) -> None:
-    """Differences of azimuths, in -pi <= out <= pi."""
-    for k in range(n):
-        angle = phi[s + k] - axis
-        out[k] = angle - 2.0 * math.pi * math.floor(angle / (2.0 * math.pi) + 0.5)
+def _equal(kinds: Floats, code: int, at: Where, out: NDArray[np.float32]) -> None:
+    for i in range(len(at.start)):
+        s, to = at.local[i], at.first[i]
+        for k in range(at.kept[i]):
+            out[to + k] = 1.0 if kinds[s + k] == code else 0.0
 
 
 @compiled
 def _kind(pdg: int) -> int:
     a = abs(pdg)
+    # nearly all, first
+    if a == 211:
+        return CHARGED
+    if a == 130:
+        return NEUTRAL
     if a == 11:
         return ELECTRON
     if a == 13:
