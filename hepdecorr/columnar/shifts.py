@@ -67,9 +67,13 @@ def _shift(spec: Mapping[str, Any] | str, *, base: Path | None, known: Mapping[s
         function = catalogue.find(asked, home=__name__, base=base)
         if inspect.isfunction(function):
             del arguments["type"]
-            takes = list(inspect.signature(function).parameters)[1:]
+            parameters = inspect.signature(function).parameters
+            takes, open_ended = (
+                list(parameters)[1:],
+                any(p.kind is p.VAR_KEYWORD for p in parameters.values()),
+            )
             for argument in arguments:
-                if argument not in takes:
+                if argument not in takes and not open_ended:
                     raise InputError(f"{asked} takes no {argument!r}{catalogue.suggest(argument, takes)}")
             return functools.partial(function, **arguments) if arguments else function
     made = catalogue.build(arguments, home=__name__, base=base, **known)

@@ -50,6 +50,16 @@ def test_labels_uses_and_numbers(folder: Path) -> None:
     assert (bkg.label, bkg.title, bkg.use, bkg.xsec) == (0, "bkg", "all", None)
 
 
+def test_cuts_of_a_dataset_reach_its_events(folder: Path) -> None:
+    cuts = [{"feature": "FatJet.genFlavour", "any_of": [24, -24]}, {"function": "my.py:good"}, "my.py:other"]
+    for given in ({"selection": cuts}, {"metadata": {"selection": cuts}}):
+        sig, bkg = expand(pair(**given), base=folder)
+        metadata = to_coffea([sig])["sig"]["metadata"]
+        assert metadata["selection"] == [cuts[0], "my.py:good", "my.py:other"]
+        assert json.loads(json.dumps(metadata)) == metadata
+        assert "selection" not in to_coffea([bkg])["bkg"]["metadata"]
+
+
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
 def test_fileset_files_count_from_their_own_folder(folder: Path, suffix: str) -> None:
     # JSON is YAML, so one text serves both readers
@@ -113,6 +123,8 @@ def test_builtin_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"label": ["signal"]}, "dataset 'sig': label .* is none of"),
         ({"label": None}, "dataset 'sig' has no label"),
         ({"label": "background"}, "no dataset of label 'signal' among 'sig', 'bkg'"),
+        ({"selection": [{"feature": "x"}]}, "dataset 'sig': cut .* give 'feature', and 'min', 'max' or both"),
+        ({"selection": {"feature": "x", "min": 1}}, "dataset 'sig': selection: .* is no list of cuts"),
         ({"use": "never"}, "dataset 'sig': use 'never' is none of all, train, test"),
         ({"xsec": 0}, "dataset 'sig': xsec must be a number above 0"),
         ({"sumw": "many"}, "dataset 'sig': sumw must be a number above 0"),

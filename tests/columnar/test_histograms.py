@@ -58,6 +58,33 @@ def test_an_event_at_the_threshold_fails() -> None:
     assert made["a", "nominal", "disco", "fail 0.9", sum].value == 1
 
 
+def test_shifts_have_an_axis_with_the_nominal_first() -> None:
+    values, weight = np.full(10, 5.25), np.ones(10)
+    logit = np.arange(10.0)
+    filled = [
+        histograms.before_and_after(
+            {"m_bc": SPEC},
+            {"m_bc": values - 0.01 * i},
+            dataset="a",
+            weight=weight,
+            logits={"disco": logit + 10 * i},
+            thresholds={"disco": {0.5: 5.0}},
+            shifts=["up", "down"],
+            systematic=systematic,
+        )["m_bc"]
+        for i, systematic in enumerate(["nominal", "down"])
+    ]
+    made = filled[1] + filled[0]
+    assert made.axes.name == ("dataset", "systematic", "tagger", "category", "m_bc")
+    assert list(made.axes["systematic"]) == ["nominal", "up", "down"]
+    sums = {s: made["a", s, "disco", "pass 0.5", sum].value for s in made.axes["systematic"]}
+    assert sums == {"nominal": 4, "up": 0, "down": 10}
+    alone = histograms.nominal(made)
+    assert alone.axes.name == ("dataset", "tagger", "category", "m_bc")
+    np.testing.assert_array_equal(alone.view(), made[:, "nominal", ...].view())
+    assert histograms.nominal(alone) is alone
+
+
 def test_chunks_add_up_even_when_empty_and_in_any_order() -> None:
     chunks = [filled(0, dataset="sig"), filled(100), filled(0), filled(70, dataset="sig")]
     one, other = sum(chunks[1:], chunks[0]), sum(reversed(chunks[:3]), chunks[3])

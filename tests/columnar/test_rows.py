@@ -57,10 +57,28 @@ def test_cuts_and_their_flow(chunk: Any, branches: Any, code: Path) -> None:
     assert keep[17] == (energy[17] > 0)
 
 
+def test_cuts_on_values_and_of_the_dataset(chunk: Any, branches: Any, code: Path) -> None:
+    own = [{"feature": "label", "any_of": [1, 7]}, {"function": "my_features.py:good"}]
+    cut = {"feature": "genWeight", "any_of": [0.5, 2.0], "min": None}
+    keep, flow = rows.select(chunk(selection=own), [cut], base=code)
+    steps = [np.isin(branches["genWeight"], (0.5, 2.0)), branches["label"] == 1, branches["Bcand_deltaE"] > 0]
+    np.testing.assert_array_equal(keep, np.logical_and.reduce(steps))
+    assert 0 < keep.sum() < min(step.sum() for step in steps)
+    assert list(flow) == ["all", "genWeight in 0.5, 2", "label in 1, 7", "my_features.py:good"]
+    np.testing.assert_array_equal(rows.select(chunk(), [cut], base=code)[0], steps[0])
+
+
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        ({"feature": "Bcand.mbc"}, "give 'feature', and 'min', 'max' or both"),
+        ({"feature": "Bcand.mbc"}, "give 'feature', and 'min', 'max' or both, or 'any_of'"),
+        ({"feature": "Bcand.mbc", "min": 1, "any_of": [1]}, "give 'feature', and 'min', 'max' or both"),
+        ({"feature": "Bcand.mbc", "function": "my_features.py:good"}, "give 'feature', and"),
+        ({"feature": "label", "any_of": []}, "'any_of' is a list of numbers"),
+        ({"feature": "label", "any_of": "24"}, "'any_of' is a list of numbers"),
+        ({"feature": "label", "any_of": ["24"]}, "'24' is no number"),
+        ({"feature": "label", "min": "24"}, "'24' is no number"),
+        (3, "selection: 3 is no cut"),
         ({"feature": "Bcand.mbc", "mim": 1}, "unknown key 'mim'; did you mean 'min'"),
         ({"feature": "Bcand.nothing", "min": 1}, "feature 'Bcand.nothing'"),
         ("my_features.py:rho", "cut 'my_features.py:rho': float32 of shape .*, not a boolean for each row"),
@@ -130,6 +148,21 @@ def test_sums_do_not_depend_on_order() -> None:
     for order in (records, records[::-1]):
         (total,) = rows.summaries(order).values()
         assert total == {"events": 4, "rows": 4, "cutflow": {"all": 4}, "sumw": 4.0}
+
+
+def test_conventions_of_all_files_must_agree() -> None:
+    def chunk(source: str, **conventions: str) -> dict[str, Any]:
+        return {"dataset": "a", "source": source, "start": 0, "conventions": conventions}
+
+    raw, plain = chunk("a.root", collection="Jet", candidates="raw"), chunk("b.root", collection="Jet")
+    for order in ([raw, plain], [plain, raw]):
+        assert rows.conventions(order) == {"collection": "Jet", "candidates": "raw"}
+    assert rows.conventions([chunk("c.root")]) == {}
+    weighted = chunk("d.root", collection="Jet", candidates="weighted")
+    with pytest.raises(
+        InputError, match=r"a.root and d.root differ in their candidates: 'raw' and 'weighted'"
+    ):
+        rows.conventions([weighted, plain, raw])
 
 
 def test_missing_sums_of_weights_are_counted(making: ModuleType, tmp_path: Path, code: Path) -> None:
