@@ -139,15 +139,20 @@ class Nuisance(_Section):
     unit: str | None = None  # default: the feature's
     title: str | None = None
     protected: bool = True  # false: stored and shown, to reweight to or to look in bins of it, but not judged
-    edges: list[float] | None = Field(default=None, min_length=2)  # of the bins in which others are looked at
+    slices: list[float] | None = Field(default=None, min_length=2)  # edges of bins to look at the others in
 
     @model_validator(mode="after")
     def _ordered(self) -> Nuisance:
         if self.low >= self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}")
-        if self.edges is not None and self.edges != sorted(set(self.edges)):
-            raise ValueError(f"edges {self.edges}: they must grow")
+        if self.slices is not None and self.slices != sorted(set(self.slices)):
+            raise ValueError(f"slices {self.slices}: their edges must grow")
         return self
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The section as processors take it."""
+        return self.model_dump(exclude={"protected", "slices"})
 
 
 class Running(_Section):

@@ -45,7 +45,7 @@ selection: [{{feature: jet_pt, min: 400}}]
 weights: [genWeight]
 nuisances:
   mass: {{feature: jet_mass, low: 0, high: 300, bins: 20}}
-  pt: {{feature: jet_pt, low: 400, high: 1500, protected: false, edges: [400, 600, 1500]}}
+  pt: {{feature: jet_pt, low: 400, high: 1500, protected: false, slices: [400, 600, 1500]}}
 working_points: [0.5, 0.9]
 taggers:
   plain:

@@ -61,7 +61,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
                 tagger: Scores(events[name], events["label"], events[nuisance], _weight(events))
                 for tagger, name in first.items()
             }
-            for nuisance in config.nuisances
+            for nuisance in config.protected
         },
         histories={tagger: curves(stages[name]) for tagger, name in first.items()},
         completeness=_completeness(config),
@@ -79,7 +79,7 @@ def _measure(
     config: Config, events: Mapping[str, Any], cards: Mapping[str, Card], *, console: Console
 ) -> dict[str, list[Evaluation]]:
     """By tagger, for each of its seeds and each nuisance."""
-    asked = [(name, nuisance) for name in cards for nuisance in config.nuisances]
+    asked = [(name, nuisance) for name in cards for nuisance in config.protected]
     found: dict[tuple[str, str], Evaluation] = {}
     context = multiprocessing.get_context("spawn")
     workers = min(config.training.jobs, len(asked))

@@ -159,7 +159,7 @@ class Analysis:
             taggers={name: digest(path / "tagger.onnx") for name, path in models.items()},
         )
         shutil.rmtree(self.output / "evaluation.part", ignore_errors=True)
-        self._say("evaluate", f"{outcome.report.summary()}; {scores.rows:,} test events in {folder}")
+        self._say("evaluate", f"{outcome.report.summary()}; {scores.rows:,} test {self._noun} in {folder}")
 
     def report(self, *, redo: bool = False) -> None:
         """Histograms and scores -> measures, plots and report.html."""
@@ -222,7 +222,7 @@ class Analysis:
             return list(filesets.expand(spec, base=self.config.base))
 
     def _nuisances(self) -> dict[str, dict[str, Any]]:
-        return {k: v.model_dump() for k, v in self.config.nuisances.items()}
+        return {k: v.spec for k, v in self.config.nuisances.items()}
 
     def _objects(self, *, evaluate: bool = False) -> dict[str, Any]:
         """What processors take in addition where rows are objects; a user's older one need not know of it."""
@@ -316,6 +316,10 @@ class Analysis:
         # Of objects the files themselves tell, chunk by chunk.
         conventions = {} if self.config.objects else {"schema": self._schema().__name__}
         return {"fingerprint": key, "config": config, "conventions": conventions, "versions": versions()}
+
+    @property
+    def _noun(self) -> str:
+        return f"entries of {self.config.objects.collection}" if self.config.objects else "events"
 
     def _say(self, step: str, text: str) -> None:
         self.console.print(f"[bold]{step}[/] {text}", highlight=False, soft_wrap=True)

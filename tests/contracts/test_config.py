@@ -70,7 +70,7 @@ def test_a_good_one_has_defaults_and_paths_from_its_folder(tmp_path: Path) -> No
             "no tagger 'plan'; did you mean 'plain'",
         ),
         ("high: 5.29}", "high: 5.29, protected: false}", 1, "must be protected"),
-        ("high: 5.29}", "high: 5.29, edges: [2, 1]}", 13, "must grow"),
+        ("high: 5.29}", "high: 5.29, slices: [2, 1]}", 13, "must grow"),
         (
             "name: toy",
             "name: toy\nselection: [{feature: r2, min: 1, any_of: [2]}]",
