@@ -54,6 +54,44 @@ CAPTIONS = {
         "Scores by class",
         ("Dotted: the working points. Events beyond the axis are in its first and last bins."),
     ),
+    "halfcurve": (
+        "Background rejection against 1/JSD at 50 % signal efficiency",
+        (
+            "Up and to the right is better, as far as the dashed line: the statistical limit, 1/floor, that "
+            "a tagger without sculpting reads on this sample (grey: its spread, 68.3 %). Filled: sculpting "
+            "is resolved. Open: 1/JSD is at the limit; open markers cannot be ranked by it. Star: the plain "
+            "score after a quantile map in the protected variable, fitted on the other half of the same "
+            "events. Bars: spread over seeds, or the statistics of one."
+        ),
+    ),
+    "slices": (
+        "{tagger}: spectra in bins of {second}, at 50 % signal efficiency",
+        (
+            "Above: background before (filled) and after the cut, normalised in each bin; middle: passing "
+            "over failing background, flat at one without sculpting; below: signal. First seed."
+        ),
+    ),
+    "efficiencies": (
+        "Efficiency at the cut of 50 % signal efficiency",
+        (
+            "Filled: background; open: signal; dashed: all events of the class. Bars: Clopper-Pearson with "
+            "effective counts, 68.3 %; triangles: upper ends where nothing passes. First seed."
+        ),
+    ),
+    "images": (
+        "{tagger}: average jet images",
+        (
+            "Mean share of a jet's pt in each pixel about its axis, the main direction turned upright with "
+            "its harder half up. Right: after over before; hatched where its error is above 40 %. First seed."
+        ),
+    ),
+    "shifts": (
+        "{tagger}: shifted events after {rejection:g} % background rejection",
+        (
+            "Every input computed again from shifted events, at the same threshold. Below: shifted over "
+            "nominal; grey: the nominal statistical error, most of which cancels between the two."
+        ),
+    ),
     "training": (
         "{tagger}: training history",
         (
@@ -82,7 +120,7 @@ NO_CLOSURE = "No frozen thresholds were given: the cuts above are quantiles of t
 
 HALF_SIGNAL = (
     "At 50 % signal efficiency, as ATLAS and DisCo quote it, in both bases of the logarithm (1/JSD in bits "
-    "is ln 2 times that in nats). The statistical limit 1/floor is what a tagger without any sculpting reads on "
+    "is ln 2 times that in nats). The statistical limit 1/floor is what a tagger without sculpting reads on "
     "this sample. p: whether the JSD exceeds its floor; this one point is a family of its own, apart from "
     "the fixed rejections above, and its p-value is not adjusted. p > 0.05: 1/JSD is at its statistical "
     "limit, which is then no measurement of the tagger but of the sample, and figures from samples of other "
@@ -93,6 +131,11 @@ MAPPED = (
     " Quantile map: the same tagger's score, replaced by the background's quantile at each value of the "
     "protected variable, fitted on one half of these events and applied to the other. A tagger that was "
     "decorrelated in training has to reach its R50 at the same 1/JSD."
+)
+
+SHIFTS = (
+    "Thresholds stay as they were chosen on events without shift. Efficiencies count all events, also "
+    "outside the range of the spectra; the JSD (background, nats) those within, in the bins of the figure."
 )
 
 SUMMARY = (

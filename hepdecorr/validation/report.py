@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import re
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hist
-import matplotlib as mpl
-from matplotlib.figure import Figure
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import page, plots, tables
-from hepdecorr.validation.captions import CAPTIONS, SUMMARY
+from hepdecorr.validation import page, plots, sections, tables
+from hepdecorr.validation.captions import SUMMARY
+from hepdecorr.validation.content import Figures, ReportInput, rendered, write
 from hepdecorr.validation.measures import Evaluation, plain
-from hepdecorr.validation.plots.history import History
 from hepdecorr.validation.plots.scores import Scores
-
-# Beyond this an SVG is slower to show than its picture is worth.
-SVG_LIMIT = 1_500_000
-
-
-@dataclass(frozen=True)
-class ReportInput:
-    """What a report says; whatever is left out is left out of the page.
-
-    taggers: name -> one Evaluation per seed and nuisance. histograms: nuisance -> sculpting histogram (axes
-    dataset, tagger, category, nuisance), with labels: dataset -> 0 or 1. scores: nuisance -> tagger -> its
-    events, for the densities. histories: tagger -> curves. completeness: one `Completeness.to_dict()`, or one
-    per run. sample: what the figures were measured on.
-    """
-
-    name: str
-    taggers: Mapping[str, Sequence[Evaluation]]
-    config_text: str = ""
-    histograms: Mapping[str, hist.Hist[Any]] = field(default_factory=dict)
-    labels: Mapping[str, int] = field(default_factory=dict)
-    titles: Mapping[str, str] = field(default_factory=dict)  # nuisance -> label of its axis, mathtext
-    scores: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
-    histories: Mapping[str, History] = field(default_factory=dict)
-    turns: Mapping[str, Sequence[tuple[float, float, str]]] = field(default_factory=dict)
-    completeness: Mapping[str, Any] = field(default_factory=dict)
-    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    sample: str = "the test sample"
-    created: str = ""
-
-
-@dataclass
-class _Figures:
-    """Saves every figure and keeps its place in the page."""
-
-    folder: Path
-    names: set[str] = field(default_factory=set)
-
-    def add(self, drawn: Figure, key: str, stem: str = "", **values: Any) -> str:
-        """Write the figure as PDF and PNG under its key and stem; its markup, with the caption of the key."""
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", "_".join(filter(None, (key, stem))))
-        while name in self.names:
-            name += "_"
-        self.names.add(name)
-        # The layout is the slow part, and the same for all three.
-        drawn.draw_without_rendering()
-        drawn.set_layout_engine("none")
-        made = {kind: rendered(drawn, kind) for kind in ("pdf", "png", "svg")}
-        for kind in ("pdf", "png"):
-            write(self.folder / f"{name}.{kind}", made[kind])
-        title, caption = (text.format(**values) for text in CAPTIONS[key])
-        small = len(made["svg"]) < SVG_LIMIT
-        content = made["svg"] if small else made["png"]
-        return page.image(content, kind="svg+xml" if small else "png", title=title, caption=caption)
 
 
 def report(folder: Path, content: ReportInput) -> Path:
@@ -88,12 +26,13 @@ def report(folder: Path, content: ReportInput) -> Path:
     if not content.taggers or not all(content.taggers.values()):
         lacking = [name for name, seeds in content.taggers.items() if not seeds] or ["any tagger"]
         raise InputError(f"report: no evaluations of {', '.join(lacking)}; measure before reporting")
-    figures = _Figures(folder / "figures")
+    figures = Figures(folder / "figures")
     nuisances = list(dict.fromkeys(one.nuisance for seeds in content.taggers.values() for one in seeds))
     body = [page.heading(content.name, level=1), page.paragraph(_subtitle(content, nuisances), kind="soft")]
     body += tables.incomplete(content.completeness)
     for nuisance in nuisances:
         body += _nuisance(content, nuisance, figures)
+    body += sections.images(content, figures)
     body += _trainings(content, figures)
     body += _provenance(content)
     write(folder / "metrics.json", (json.dumps(metrics(content), indent=1) + "\n").encode())
@@ -113,7 +52,7 @@ def metrics(content: ReportInput) -> dict[str, Any]:
         "cards": plain(content.cards),
         "taggers": {name: [one.to_dict() for one in seeds] for name, seeds in content.taggers.items()},
         "config": content.config_text,
-    }
+    } | sections.metrics(content)
 
 
 def _subtitle(content: ReportInput, nuisances: Sequence[str]) -> str:
@@ -127,7 +66,7 @@ def _subtitle(content: ReportInput, nuisances: Sequence[str]) -> str:
     )
 
 
-def _nuisance(content: ReportInput, nuisance: str, figures: _Figures) -> list[str]:
+def _nuisance(content: ReportInput, nuisance: str, figures: Figures) -> list[str]:
     chosen = {
         name: [one for one in seeds if one.nuisance == nuisance] for name, seeds in content.taggers.items()
     }
@@ -148,8 +87,8 @@ def _nuisance(content: ReportInput, nuisance: str, figures: _Figures) -> list[st
     if nuisance in content.scores:
         body += _scores(content.scores[nuisance], chosen, axis, figures, stem=nuisance)
     body += [page.heading("Working points", level=3), *tables.closures(chosen)]
-    body += [page.heading("Literature's working point", level=3), *tables.half_signal(chosen)]
-    return body
+    body += sections.half_signal(content, chosen, figures, axis, stem=nuisance)
+    return body + sections.shifted(content, figures, axis, stem=nuisance, chosen=chosen)
 
 
 def _spectra(
@@ -157,7 +96,7 @@ def _spectra(
     filled: hist.Hist[Any],
     chosen: Mapping[str, Sequence[Evaluation]],
     axis: Mapping[str, Any],
-    figures: _Figures,
+    figures: Figures,
     *,
     stem: str,
 ) -> list[str]:
@@ -183,7 +122,7 @@ def _spectra(
 
 
 def _comparison(
-    chosen: Mapping[str, Sequence[Evaluation]], axis: Mapping[str, Any], figures: _Figures, *, stem: str
+    chosen: Mapping[str, Sequence[Evaluation]], axis: Mapping[str, Any], figures: Figures, *, stem: str
 ) -> list[str]:
     first = next(iter(chosen.values()))[0]
     rejections = [one.rejection for one in first.sculpting]
@@ -201,7 +140,7 @@ def _scores(
     scores: Mapping[str, Scores],
     chosen: Mapping[str, Sequence[Evaluation]],
     axis: Mapping[str, Any],
-    figures: _Figures,
+    figures: Figures,
     *,
     stem: str,
 ) -> list[str]:
@@ -214,7 +153,7 @@ def _scores(
     ]
 
 
-def _trainings(content: ReportInput, figures: _Figures) -> list[str]:
+def _trainings(content: ReportInput, figures: Figures) -> list[str]:
     if not content.histories:
         return []
     body = [page.heading("Training", anchor="training")]
@@ -237,31 +176,4 @@ def _provenance(content: ReportInput) -> list[str]:
     return body
 
 
-def rendered(drawn: Figure, kind: str) -> bytes:
-    """The figure as 'pdf', 'png' or 'svg', the same bytes at every call."""
-    stream = io.BytesIO()
-    settings: Any = {
-        "svg.hashsalt": "hepdecorr",
-        "svg.fonttype": "path",
-        "pdf.fonttype": 42,
-        "savefig.facecolor": "white",
-    }
-    dates: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-    with mpl.rc_context(settings):
-        drawn.savefig(stream, format=kind, dpi=160, metadata=dates[kind])
-    return stream.getvalue()
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write or replace a file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        # mkstemp makes files for their owner alone.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+__all__ = ["ReportInput", "metrics", "rendered", "report", "write"]

@@ -18,6 +18,7 @@ from hepdecorr.validation.measures import (
     significant,
 )
 from hepdecorr.validation.page import Cell, across, folded, paragraph, table, warning
+from hepdecorr.validation.shifts import Shifted
 
 Taggers = Mapping[str, Sequence[Evaluation]]
 Rows = list[Sequence[str | Cell]]
@@ -164,6 +165,30 @@ def _at_limit(halves: Sequence[HalfSignal]) -> Cell:
     if here == len(halves):
         return Cell(f"1/JSD at its statistical limit in {len(halves)} seeds: no sculpting resolved", "good")
     return Cell(f"sculpts in {len(halves) - here} of {len(halves)} seeds", "bad")
+
+
+def shifted(found: Sequence[Shifted]) -> str:
+    """One row per tagger and shift: what becomes of efficiencies and JSD at a frozen threshold."""
+    header = ["Tagger", "<Shift", "rejection asked", "background efficiency", "change"]
+    header += ["signal efficiency", "change", "JSD [nats]", "change", "floor"]
+    rows: Rows = []
+    for one in found:
+        nominal = one.shift == "nominal"
+        rows.append(
+            [
+                one.tagger,
+                Cell(one.shift),
+                f"{100 * one.rejection:g} %",
+                f"{significant(one.background_efficiency, 3)}",
+                "–" if nominal else f"{100 * one.background_change:+.1f} %",
+                f"{significant(one.signal_efficiency, 3)}",
+                "–" if nominal else f"{100 * one.signal_change:+.1f} %",
+                significant(one.jsd),
+                "–" if nominal else f"{'+' if one.jsd_change >= 0 else ''}{significant(one.jsd_change)}",
+                significant(one.floor),
+            ]
+        )
+    return table(header, rows)
 
 
 def incomplete(reports: Mapping[str, Any]) -> list[str]:

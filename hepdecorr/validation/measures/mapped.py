@@ -7,6 +7,7 @@ A tagger that was decorrelated in training must not lose to the plain one with s
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,8 @@ from hepdecorr.errors import InputError
 from hepdecorr.validation.measures.events import checked, classes, effective, sums
 from hepdecorr.validation.measures.numbers import Array, Indices
 
-EVENTS = 1000.0  # effective background events a window should hold
+EVENTS = 500.0  # effective background events for each window that shapes are taken from
+FINE = 4  # and so many times more windows for mean and width, which fewer events tell as well
 FEWEST, MOST = 4, 40  # windows
 _LEAST = 200  # background events of each half
 _DEGREE = 4
@@ -37,13 +39,15 @@ def quantile_map(
 
     logit, nuisance, label (0 background, 1 signal), weight: (events,). F is fitted on the background of one
     half of the events and applied to the other, and the other way round, so that no event has a part in its
-    own map: the mapped score may be measured on these very events. half: a boolean per event, for instance
-    of an event hash that keeps the jets of an event together; by default halves drawn with `seed`.
+    own map: the mapped score may be measured on these very events. (What fluctuates up in one half maps the
+    other down, so that the sum lies rather below its floor than above it.) half: a boolean per event, for
+    instance of an event hash that keeps the jets of an event together; by default drawn with `seed`.
 
-    First the background's mean and width, polynomials in the rank of the nuisance, are taken off. What is
-    left is ranked in overlapping windows that hold equally many background events (triangular weights,
-    each from the centre of one neighbour to that of the other; `windows` of them, by default one per
-    thousand effective events, 4 to 40), interpolated linearly in the nuisance's rank between their centres.
+    First the background's mean and width are taken off: polynomials in the rank of the nuisance, and what
+    these leave in fine windows. The rest is ranked in `windows` wider ones (by default one per five hundred
+    effective events, 4 to 40; of the fine ones there are four times as many). Windows hold equally many
+    background events and overlap: triangular weights, each from the centre of one neighbour to that of the
+    other. Between their centres everything is interpolated linearly in the nuisance's rank.
     Beyond the last background event a window's tail is continued exponentially, so that scores there keep
     their order. InputError for a constant nuisance or fewer than 200 background events in a half.
     """
@@ -80,8 +84,8 @@ class Map:
 
     nuisances: Array  # of the background, ascending
     ranks: Array  # weighted, in [0, 1]
-    centre: Array  # Legendre coefficients in the rank
-    width: Array  # and of the logarithm of the spread
+    centre: Trend
+    width: Trend  # of the logarithm of the spread
     windows: tuple[Window, ...]
 
     @classmethod
@@ -91,20 +95,20 @@ class Map:
         content = np.bincount(place, weights=w)
         ranks = (np.cumsum(content) - content / 2) / content.sum()
         u = ranks[place]
-        centre = _polynomial(u, score, w)
-        rest = score - _at(centre, u)
-        # The logarithm keeps the spread positive; its own spread is the same for each u if shapes are.
-        width = _polynomial(u, np.log(np.maximum(np.abs(rest), 1e-6 * np.std(rest) + 1e-300)), w)
         number = windows or int(np.clip(effective(w) / EVENTS, FEWEST, MOST))
-        rest = rest / np.exp(_at(width, u))
-        step = 1 / number
-        kernels = (np.maximum(1 - np.abs(u - (one + 0.5) * step) / step, 0.0) for one in range(number))
-        return cls(values, ranks, centre, width, tuple(Window.fit(rest, w * kernel) for kernel in kernels))
+        centre = Trend.fit(u, score, w, windows=FINE * number)
+        rest = score - centre.at(u)
+        # The logarithm keeps the spread positive; its own spread is the same for each u if shapes are.
+        spread = np.log(np.maximum(np.abs(rest), 1e-6 * np.std(rest) + 1e-300))
+        width = Trend.fit(u, spread, w, windows=FINE * number)
+        rest = rest / np.exp(width.at(u))
+        shapes = tuple(Window.fit(rest, w * kernel) for kernel in _kernels(u, number))
+        return cls(values, ranks, centre, width, shapes)
 
     def apply(self, score: Array, z: Array) -> Array:
         """The mapped score of any events; beyond the nuisances of the fit as at their ends."""
         u = np.interp(z, self.nuisances, self.ranks)
-        rest = (score - _at(self.centre, u)) / np.exp(_at(self.width, u))
+        rest = (score - self.centre.at(u)) / np.exp(self.width.at(u))
         number = len(self.windows)
         position = np.clip(u * number - 0.5, 0.0, number - 1.0)
         lower: Indices = np.minimum(position.astype(np.int64), max(number - 2, 0))
@@ -117,6 +121,32 @@ class Map:
 
 
 @dataclass(frozen=True)
+class Trend:
+    """A mean as a function of the rank: a polynomial, and local means of what it leaves."""
+
+    coefficients: Array
+    local: Array  # at the centres of equal windows in the rank
+
+    @classmethod
+    def fit(cls, u: Array, values: Array, w: Array, *, windows: int) -> Trend:
+        coefficients = np.polynomial.legendre.legfit(2 * u - 1, values, _DEGREE, w=np.sqrt(w))
+        rest = values - np.polynomial.legendre.legval(2 * u - 1, coefficients)
+        local = [np.average(rest, weights=w * kernel) for kernel in _kernels(u, windows)]
+        return cls(np.asarray(coefficients, dtype=np.float64), np.array(local))
+
+    def at(self, u: Array) -> Array:
+        centres = (np.arange(len(self.local)) + 0.5) / len(self.local)
+        smooth = np.polynomial.legendre.legval(2 * u - 1, self.coefficients)
+        return np.asarray(smooth + np.interp(u, centres, self.local))
+
+
+def _kernels(u: Array, windows: int) -> Iterator[Array]:
+    """Triangular weights of every window at the ranks u."""
+    for one in range(windows):
+        yield np.maximum(1 - np.abs(u * windows - (one + 0.5)), 1e-12)
+
+
+@dataclass(frozen=True)
 class Window:
     """Background's log F / (1 - F) at its own values in one window, with slopes beyond the ends."""
 
@@ -126,7 +156,7 @@ class Window:
 
     @classmethod
     def fit(cls, rest: Array, w: Array) -> Window:
-        kept = w > 0
+        kept = w > 1e-9 * w.max()
         values, place = np.unique(rest[kept], return_inverse=True)
         content = sums(place.astype(np.int64), w[kept], len(values))
         share = (np.cumsum(content) - content / 2) / content.sum()
@@ -150,11 +180,3 @@ def _slope(side: Array, content: Array) -> float:
     excess = side[tail] - side[tail].min() if tail.any() else np.zeros(1)
     mean = float(np.average(excess, weights=content[tail])) if tail.any() else 0.0
     return 1 / mean if mean > 0 and math.isfinite(1 / mean) else 1.0
-
-
-def _polynomial(u: Array, values: Array, w: Array) -> Array:
-    return np.asarray(np.polynomial.legendre.legfit(2 * u - 1, values, _DEGREE, w=np.sqrt(w)))
-
-
-def _at(coefficients: Array, u: Array) -> Array:
-    return np.asarray(np.polynomial.legendre.legval(2 * u - 1, coefficients))

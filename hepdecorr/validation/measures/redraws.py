@@ -15,7 +15,7 @@ MANY = 100.0  # events in a bin beyond which a gamma distribution stands for the
 
 @dataclass(frozen=True)
 class Weights:
-    """What to draw from in each bin: its trend times a slice of all weights, ordered by bin, without trend."""
+    """What to draw in each bin: its trend times a slice of all weights, ordered by bin, without trend."""
 
     ordered: Array  # (events,)
     starts: Indices  # (bins,)

@@ -5,21 +5,34 @@ Every figure is legible in grey: line styles, markers and hatches repeat what th
 
 from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, trade_off
 from hepdecorr.validation.plots.history import training_history
+from hepdecorr.validation.plots.images import average, jet_images
 from hepdecorr.validation.plots.scores import Scores, density, score_distributions
+from hepdecorr.validation.plots.slices import Second, efficiencies, quantile_edges, sliced_spectra
 from hepdecorr.validation.plots.spectra import Spectrum, overview, rejections, sculpting_spectra, spectrum
 from hepdecorr.validation.plots.style import STYLE, styled
+from hepdecorr.validation.plots.systematics import shifted_spectra, shifts
+from hepdecorr.validation.plots.working_point import half_signal_curve
 
 __all__ = [
     "STYLE",
     "Scores",
+    "Second",
     "Spectrum",
+    "average",
     "density",
+    "efficiencies",
     "efficiency_profiles",
+    "half_signal_curve",
+    "jet_images",
     "overview",
+    "quantile_edges",
     "rejections",
     "roc_curves",
     "score_distributions",
     "sculpting_spectra",
+    "shifted_spectra",
+    "shifts",
+    "sliced_spectra",
     "spectrum",
     "styled",
     "trade_off",

@@ -57,21 +57,38 @@ class Spectrum:
         return Spectrum(self.edges[::by], *joined)
 
 
-def spectrum(filled: hist.Hist[Any], *, tagger: str, category: str, datasets: Sequence[str]) -> Spectrum:
+def spectrum(
+    filled: hist.Hist[Any],
+    *,
+    tagger: str,
+    category: str,
+    datasets: Sequence[str],
+    systematic: str = "nominal",
+) -> Spectrum:
     """One spectrum of a sculpting histogram, summed over datasets; InputError names what is missing.
 
-    filled: axes dataset, tagger, category (StrCategory) and the nuisance, Weight storage. Events outside the
-    axis are left out, as in the JSD.
+    filled: axes dataset, tagger, category (StrCategory) and the nuisance, Weight storage; with an axis
+    systematic too, one of these. Events outside the axis are left out, as in the JSD.
     """
-    for name, asked in (("tagger", [tagger]), ("category", [category]), ("dataset", datasets)):
-        known = list(filled.axes[name])
-        missing = [one for one in asked if one not in known]
-        if missing or not asked:
-            raise InputError(f"histogram: no {name} {', '.join(missing)!r}; it has {', '.join(known)}")
-    rows: list[Any] = [filled[{"tagger": tagger, "category": category, "dataset": name}] for name in datasets]
+    asked: dict[str, Sequence[str]] = {"tagger": [tagger], "category": [category], "dataset": datasets}
+    place: dict[str, Any] = {"tagger": tagger, "category": category}
+    if "systematic" in filled.axes.name:
+        asked["systematic"], place["systematic"] = [systematic], systematic
+    require(filled, **asked)
+    where: list[Any] = [{**place, "dataset": name} for name in datasets]
+    rows: list[Any] = [filled[one] for one in where]
     edges = np.asarray(rows[0].axes[0].edges, dtype=np.float64)
     values = np.sum([row.values() for row in rows], axis=0)
     return Spectrum(edges, values, np.sum([row.variances() for row in rows], axis=0))
+
+
+def require(filled: hist.Hist[Any], **asked: Sequence[str]) -> None:
+    """InputError unless the axes of names hold what is asked, by axis, and something is asked of each."""
+    for name, wanted in asked.items():
+        known = list(filled.axes[name])
+        missing = [one for one in wanted if one not in known]
+        if missing or not wanted:
+            raise InputError(f"histogram: no {name} {', '.join(missing)!r}; it has {', '.join(known)}")
 
 
 def rejections(filled: hist.Hist[Any]) -> list[float]:
@@ -104,14 +121,14 @@ def sculpting_spectra(
         datasets = [name for name, value in labels.items() if value == label]
         upper, lower = axes[0, column], axes[1, column]
         before = spectrum(filled, tagger=tagger, category="before", datasets=datasets)
-        _before(upper, before, label="before")
+        draw_before(upper, before, label="before")
         other = "fail" if label == 0 else "before"
         for number, point in enumerate(chosen):
             category = f"{other} {point:g}" if label == 0 else other
             passing = spectrum(filled, tagger=tagger, category=f"pass {point:g}", datasets=datasets)
             reference = spectrum(filled, tagger=tagger, category=category, datasets=datasets)
-            _after(upper, passing, number, label=f"after {100 * point:g} % rejection")
-            _ratio(lower, passing, reference, number, of=len(chosen))
+            draw_after(upper, passing, number, label=f"after {100 * point:g} % rejection")
+            draw_ratio(lower, passing, reference, number, of=len(chosen))
         lower.set_ylabel(f"pass / {other}", loc="center")
         _finish(upper, before, title=f"{CLASSES[label]}{', ' + title if title else ''}")
         lower.axhline(1, color="0.4", linewidth=0.8)
@@ -156,8 +173,8 @@ def overview(
             datasets = [dataset for dataset, value in labels.items() if value == label]
             before = spectrum(filled, tagger=name, category="before", datasets=datasets)
             after = spectrum(filled, tagger=name, category=f"pass {rejection:g}", datasets=datasets)
-            _before(ax, before, label=f"{CLASSES[label].lower()}, before")
-            _after(ax, after, label, label=f"after {100 * rejection:g} % rejection")
+            draw_before(ax, before, label=f"{CLASSES[label].lower()}, before")
+            draw_after(ax, after, label, label=f"after {100 * rejection:g} % rejection")
             _finish(ax, before, title=(titles or {}).get(name, name) if row == 0 else "")
             _panel_labels(
                 ax, first=number % across == 0, last=row == len(present) - 1 and number + across >= len(names)
@@ -174,12 +191,12 @@ def _panel_labels(ax: Axes, *, first: bool, last: bool) -> None:
     ax.tick_params(labelleft=first, labelbottom=last)
 
 
-def _before(ax: Axes, spectrum: Spectrum, *, label: str) -> None:
+def draw_before(ax: Axes, spectrum: Spectrum, *, label: str) -> None:
     ax.stairs(spectrum.shape, spectrum.edges, fill=True, color=BEFORE, label=label)
     steps(ax, spectrum.edges, spectrum.shape, color="0.45", linewidth=0.8)
 
 
-def _after(ax: Axes, after: Spectrum, number: int, *, label: str) -> None:
+def draw_after(ax: Axes, after: Spectrum, number: int, *, label: str) -> None:
     style = look(number)
     steps(ax, after.edges, after.shape, **style)
     ax.errorbar(
@@ -194,7 +211,7 @@ def _after(ax: Axes, after: Spectrum, number: int, *, label: str) -> None:
     )
 
 
-def _ratio(ax: Axes, passing: Spectrum, reference: Spectrum, number: int, *, of: int) -> None:
+def draw_ratio(ax: Axes, passing: Spectrum, reference: Spectrum, number: int, *, of: int) -> None:
     by = 2 if len(passing.values) > 30 else 1
     passing = passing.rebinned(by)
     value, error = passing.ratio(reference.rebinned(by))
