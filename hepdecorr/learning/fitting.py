@@ -229,14 +229,15 @@ def working_points(
 ) -> tuple[WorkingPoint, ...]:
     """Thresholds on the logit, each of shape (n,), that reject these fractions of the background.
 
-    A rejection for which fewer than ten background events would remain is left out, with a warning.
+    A rejection for which fewer than ten background events would remain, effective ones where they have
+    weights, is left out with a warning.
     """
     background, signal = label == 0, label == 1
     below = Tail(logit[background].astype(np.float64), np.maximum(0, weight[background]))
     above = Tail(logit[signal].astype(np.float64), np.maximum(0, weight[signal]))
     points = []
     for rejection in rejections:
-        if (1 - rejection) * background.sum() < 10:
+        if _remaining(logit[background], weight[background], 1 - rejection) < 10:
             log.warning("rejection %g: fewer than ten background events would remain; left out", rejection)
             continue
         cut = below.threshold(1 - rejection)
@@ -250,6 +251,16 @@ def working_points(
             )
         )
     return tuple(points)
+
+
+def _remaining(logit: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], efficiency: float) -> float:
+    """How many events of the highest logits hold this share of the weight; effective ones, and not more than
+    there would be if all weighed as much as the first one that is left out."""
+    ordered = np.maximum(0, weight[logit.argsort()[::-1]])
+    grown, most = ordered.cumsum(), efficiency * ordered.sum() * (1 + 1e-9)
+    kept, after = ordered[grown <= most], ordered[grown > most][0]
+    effective = kept.sum() ** 2 / np.square(kept).sum() if kept.any() else 0.0
+    return float(min(effective * (1 + 1e-9), most / after))
 
 
 @torch.no_grad()

@@ -145,7 +145,7 @@ class Conditional(nn.Module):
     def floor(self, latent: Latent, b: Batch) -> float:
         if self.density == "softmax":
             return self.number * math.log(self.bins)
-        return sum(differential_entropy(t) for t in self._targets(latent, b).T)
+        return sum(differential_entropy(t, b.w) for t in self._targets(latent, b).T)
 
     def _entropy(self) -> float:
         return UNIT_GAUSSIAN if self.density == "gmm" else math.log(self.bins)

@@ -9,13 +9,14 @@ from torch import Generator, Tensor
 
 from hepdecorr.learning.batches import Batch, Events
 from hepdecorr.learning.methods.judging import chunks
+from hepdecorr.learning.terms.term import ranks
 
 
 class Drawing:
-    """Gives `rows` background events, each with probability w / (1 - u + tail), u the rank of its score.
+    """Gives `rows` background events, each with probability w / (1 - u + tail).
 
-    A batch holds few events of the far tail, and weights cannot make them more; this does.  The scores
-    are refreshed every `refresh` turns and at the beginning of each epoch.
+    u is the weighted rank of its score.  A batch holds few events of the far tail, and weights cannot make
+    them more; this does.  The scores are refreshed every `refresh` turns and at the beginning of each epoch.
     """
 
     def __init__(
@@ -50,7 +51,6 @@ class Drawing:
     @torch.no_grad()
     def _weigh(self) -> Tensor:
         logit = torch.cat([self._logit(part) for part in chunks(self._background.x)])
-        weight = torch.empty(len(logit), dtype=torch.float64, device=logit.device)
-        u = (torch.arange(len(logit), dtype=torch.float64, device=logit.device) + 0.5) / len(logit)
-        weight[logit.argsort()] = 1 / (1 - u + self._tail)
-        return (weight * self._background.w.clamp_min(0)).cumsum(0)
+        w = self._background.w.clamp_min(0)
+        weight = 1 / (1 - ranks(logit.double(), w) + self._tail)
+        return (weight * w).cumsum(0)

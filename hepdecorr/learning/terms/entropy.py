@@ -8,24 +8,30 @@ import torch
 from torch import Tensor
 
 
-def differential_entropy(z: Tensor) -> float:
-    """Entropy of a continuous variable in nats, from z of shape (n,), by m-spacings.
+def differential_entropy(z: Tensor, w: Tensor | None = None) -> float:
+    """Entropy of a continuous variable in nats, from z and weights w of shape (n,), by m-spacings.
 
-    Vasicek (1976) with Ebrahimi's end correction (1994); good to 0.02 nats at n = 2000.
+    Vasicek (1976) with Ebrahimi's end correction (1994); good to 0.02 nats at n = 2000, of effective events
+    where there are weights, which take the place of the events between two neighbours.
     """
-    z = z.double().sort()[0]
-    count = len(z)
-    reach = max(1, round(count**0.5))
+    z, order = z.double().sort()
+    w = torch.ones_like(z) if w is None else w[order].double().clamp_min(0)
+    if not w.sum() > 0:
+        return 0.0
+    count, share = len(z), w / w.sum()
+    # As many neighbours as hold the square root of the effective events.
+    reach = max(1, round(count * float((share**2).sum()) ** 0.5))
     place = torch.arange(count, device=z.device)
     low, high = (place - reach).clamp_min(0), (place + reach).clamp_max(count - 1)
-    gap = (z[high] - z[low]).clamp_min(1e-9)
-    return float((gap * count / (high - low)).log().mean())
+    grown = share.cumsum(0) - share / 2
+    gap, between = (z[high] - z[low]).clamp_min(1e-9), (grown[high] - grown[low]).clamp_min(1e-300)
+    return float((share * (gap / between).log()).sum())
 
 
 def conditional_entropy(z: Tensor, y: Tensor, w: Tensor) -> float:
     """Entropy of z within the classes y, in nats, weighted by the classes' summed w."""
     parts = [(y == label) for label in y.unique()]
-    return sum(differential_entropy(z[own]) * float(w[own].sum() / w.sum()) for own in parts)
+    return sum(differential_entropy(z[own], w[own]) * float(w[own].sum() / w.sum()) for own in parts)
 
 
 def mutual_information(s: Tensor, z: Tensor, w: Tensor, *, bins: int = 20, tail: bool = True) -> float:

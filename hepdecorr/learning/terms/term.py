@@ -92,11 +92,13 @@ class Term(nn.Module):
             return None
         logit, y, w = logit[index].float(), b.y[index], b.w[index]
         if self.tail and not even:
-            w = w * _tail_weight(
-                logit.detach(), y if self.given == "label" else torch.zeros_like(y), self.tail
-            )
-        seen = torch.stack([_seen(name, logit) for name in self.sees], 1)
-        return Look(seen, self.scaling(b.z[index, self.column]), y, w)
+            apart = y if self.given == "label" else torch.zeros_like(y)
+            tailed = w * _tail_weight(logit.detach(), apart, w, eta=self.tail)
+        else:
+            tailed = w
+        # A rank among the events looked at, as many as there are of each: the tail weight does not count.
+        seen = torch.stack([_seen(name, logit, w) for name in self.sees], 1)
+        return Look(seen, self.scaling(b.z[index, self.column]), y, tailed)
 
 
 class Adversary(Term):
@@ -168,10 +170,10 @@ def _nothing(net: nn.Module, logit: Tensor) -> Tensor:
     return own + logit.sum() * 0
 
 
-def _seen(name: str, logit: Tensor) -> Tensor:
+def _seen(name: str, logit: Tensor, w: Tensor) -> Tensor:
     if name == "logit":
         return logit
-    return logit.sigmoid() if name == "score" else soft_rank(logit)
+    return logit.sigmoid() if name == "score" else soft_rank(logit, w)
 
 
 def _top(logit: Tensor, w: Tensor, fraction: float) -> Tensor:
@@ -180,27 +182,43 @@ def _top(logit: Tensor, w: Tensor, fraction: float) -> Tensor:
     return order[w[order].cumsum(0) <= fraction * w.sum()]
 
 
-def _tail_weight(logit: Tensor, y: Tensor, eta: float) -> Tensor:
+def _tail_weight(logit: Tensor, y: Tensor, w: Tensor, *, eta: float) -> Tensor:
     """1 / (1 - u + eta), shape (n,), with u the rank of the logit in (0, 1) among events of the same y."""
     weight = torch.empty_like(logit)
     for label in y.unique() if y.any() else y[:1]:
         own = (y == label).nonzero()[:, 0]
-        order = own[logit[own].argsort()]
-        u = (torch.arange(len(own), device=logit.device, dtype=logit.dtype) + 0.5) / len(own)
-        weight[order] = 1 / (1 - u + eta)
+        weight[own] = 1 / (1 - ranks(logit[own], w[own]) + eta)
     return weight
 
 
-def soft_rank(t: Tensor) -> Tensor:
-    """Rank of each entry in (0, 1), shape (n,), with the local density of entries as its derivative."""
+def ranks(t: Tensor, w: Tensor) -> Tensor:
+    """Share of the weight below each entry, half of its own included: in (0, 1), shape (n,)."""
+    order = t.argsort()
+    placed = torch.empty_like(t)
+    placed[order] = middles(w[order]).to(t.dtype)
+    return placed
+
+
+def middles(w: Tensor) -> Tensor:
+    """Where the middle of each of the weights stands when they are laid side by side on (0, 1)."""
+    w = w.double().clamp_min(0)
+    grown = w.cumsum(0)
+    # Without any weight all are alike.
+    if not len(w) or not grown[-1] > 0:
+        return (torch.arange(len(w), dtype=w.dtype, device=w.device) + 0.5) / max(1, len(w))
+    return (grown - w / 2) / grown[-1]
+
+
+def soft_rank(t: Tensor, w: Tensor | None = None) -> Tensor:
+    """Weighted rank of each entry in (0, 1), shape (n,), with the local density as its derivative."""
     count = len(t)
     order = t.detach().argsort()
-    rank = torch.empty_like(t)
-    rank[order] = (torch.arange(count, device=t.device, dtype=t.dtype) + 0.5) / count
+    placed = middles(torch.ones_like(t) if w is None else w[order])
     reach = max(1, round(count**0.5 / 2))
     place = torch.arange(count, device=t.device)
     low, high = (place - reach).clamp_min(0), (place + reach).clamp_max(count - 1)
     ordered = t.detach()[order]
-    density = torch.empty_like(t)
-    density[order] = (high - low) / count / (ordered[high] - ordered[low]).clamp_min(1e-6)
+    rank, density = torch.empty_like(t), torch.empty_like(t)
+    rank[order] = placed.to(t.dtype)
+    density[order] = (placed[high] - placed[low]).to(t.dtype) / (ordered[high] - ordered[low]).clamp_min(1e-6)
     return rank + density * (t - t.detach())
