@@ -11,7 +11,8 @@ links in any order.  pt and mass are "weighted" or "raw", see `conventions`.
 What may be odd, and what becomes of it: a link whose jetIdx is -1 belongs to a jet that was not stored and
 is left out; candidates with pt 0, or Puppi weight 0, are left out; a negative mass (NanoAOD's way to write
 a negative mass squared) becomes 0.  All three are counted (`notes`), and so are jets without constituents,
-which stay.  Other links out of range, NaN and negative pt are InputErrors.
+which stay.  Other links out of range, NaN and negative pt are InputErrors, and so is a collection that was
+filtered before its rows were made, as far as its layout shows it (`closure` shows it always).
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Constituents:
         self._events = objects.source(rows)
         self.layout = need(self._events, str(spec["collection"]))
         self.convention, self._multiply = convention(self._events, self.layout, spec)
+        for name in (self.layout.collection, self.layout.table):
+            self._check_whole(name)
         self.counts: dict[str, int] = {}
         self._table_start, pt = branches.flat(self._events, f"{self.layout.table}.pt")
         self.start, self._place, self.pt = self._ordered(rows, pt.astype(np.float64))
@@ -99,6 +102,17 @@ class Constituents:
             place = int(self._place[bad])
             raise InputError(f"branch {name!r}: {values[place]} {self._whose(place)}")
         return out
+
+    def _check_whole(self, name: str) -> None:
+        """InputError where entries were picked after reading: links count in the collection as it was."""
+        if name not in self._events.fields:
+            return
+        layout = branches.strip(self._events.layout[name], name)
+        if layout.is_list and layout.content.is_indexed:
+            raise InputError(
+                f"collection {name!r} was filtered or put in another order after it was read, so that the "
+                f"links in {self.layout.link!r} do not fit it; select among the rows instead"
+            )
 
     def _ordered(self, rows: Any, pt: Floats) -> tuple[Ints, Ints, Floats]:
         jet_start = _offsets(branches.counts(self._events, self.layout.collection))

@@ -71,7 +71,7 @@ def fill(
     start: Ints, first: Ints, kept: Ints, codes: Ints, of: Particles, jets: Jets, out: NDArray[np.float32]
 ) -> None:
     """Feature codes[j] of constituent start[i] + k, k < kept[i], into out[first[i] + k, j]."""
-    with_log = np.any(codes == LOG_PT) or np.any(codes == LOG_PT_REL)
+    with_log = bool(np.any(codes == LOG_PT) or np.any(codes == LOG_PT_REL))
     local = np.zeros(_BLOCK + 1, np.int64)
     for begin in range(0, len(kept), _BLOCK):
         rows = min(_BLOCK, len(kept) - begin)

@@ -193,6 +193,32 @@ def test_a_candidate_index_out_of_range(jets, made, layout, value):
         constituents.of(rows)
 
 
+@pytest.mark.parametrize("name", ["FatJet", "PFCands"])
+@pytest.mark.parametrize("how", ["filtered", "ordered"])
+def test_a_collection_that_is_not_as_it_was_read(files, opened, name, how):
+    events = opened(files["pfnano"])
+    pt = events[name]["pt"]
+    picked = events[name][pt > 1 if how == "filtered" else ak.argsort(pt)]
+    rows = rows_of(ak.with_field(events, picked, name))
+    with pytest.raises(InputError, match=rf"collection '{name}' was filtered or put in another order"):
+        constituents.of(rows)
+
+
+def test_selected_events_fit_their_links(files, opened):
+    events = opened(files["pfnano"])
+    rows = rows_of(events)
+    found = constituents.of(rows_of(events[np.arange(len(events)) % 3 == 1]))
+    expected = constituents.of(rows[np.asarray(rows["rowEvent"]) % 3 == 1])
+    np.testing.assert_array_equal(found.pt, expected.pt)
+    np.testing.assert_array_equal(found.eta, expected.eta)
+
+
+def test_changed_momenta_keep_their_links(files, opened):
+    events = opened(files["pfnano"])
+    scaled = ak.with_field(events, events["PFCands"]["pt"] * 1.25, ["PFCands", "pt"])
+    np.testing.assert_allclose(constituents.closure(rows_of(scaled)), 1.25, rtol=1e-6)
+
+
 def hand(pt, **more):
     n = len(pt)
     return [[], [{"pt": pt, "eta": np.zeros(n), "phi": np.zeros(n), **more}]]
