@@ -39,7 +39,7 @@ from coffea.nanoevents import NanoEventsFactory, PFNanoAODSchema
 
 from hepdecorr.card import Card
 from hepdecorr.catalogue import load_file
-from hepdecorr.columnar import clouds, objects, rows
+from hepdecorr.columnar import inputs, objects, rows
 from hepdecorr.columnar.running import run
 from hepdecorr.columnar.tagger import OnnxTagger
 
@@ -173,9 +173,9 @@ def network(session: ort.InferenceSession, arrays: dict[str, Any]) -> None:
 
 def cropped(arrays: dict[str, Any]) -> list[dict[str, Any]]:
     """The same arrays in batches of jets of like multiplicity, no longer than these need."""
-    batches = clouds.batches(clouds.last(arrays["mask"]), size=BATCH)
+    batches = inputs.batches(inputs.last(arrays["mask"]), size=BATCH)
     return [
-        {k: np.ascontiguousarray(v) for k, v in clouds.cut(arrays, jets, wide).items()}
+        {k: np.ascontiguousarray(v) for k, v in inputs.cut(arrays, jets, wide).items()}
         for jets, wide in batches
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from coffea.processor import ProcessorABC, accumulate
@@ -16,17 +16,6 @@ from hepdecorr.columnar import shifts as systematics
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.table import Arrays, Column, Split
-
-
-class Scored(NamedTuple):
-    """The rows of a chunk that are left, their weight, nuisances and logits, and how they became so many."""
-
-    rows: Any
-    weight: Any
-    nuisances: Arrays
-    logits: Arrays
-    cutflow: dict[str, int]
-    sumw: float
 
 
 class Sculpting(ProcessorABC):
@@ -69,28 +58,19 @@ class Sculpting(ProcessorABC):
 
     def process(self, events: Any) -> dict[str, Any]:
         """Histograms by nuisance, and the record of the chunk; both are merged over all chunks."""
-        found, dataset = self.scored(events), events.metadata["dataset"]
-        filled = [self.filled(found, dataset)]
-        for name, shift in self.shifts.items():
-            filled.append(self.filled(self.scored(shift(events)), dataset, systematic=name))
+        chosen, arrays, filled, numbers = self.apply(events)
+        shifted = [self.apply(shift(events), systematic=name)[2] for name, shift in self.shifts.items()]
         shard = None
         if self.folder is not None:
-            arrays = found.nuisances | found.logits
-            arrays |= rows.identifiers(found.rows, folds=self.split.folds if self.split else 10)
-            arrays |= {"label": rows.labels(found.rows), "weight": found.weight.astype("float32")}
+            arrays |= rows.identifiers(chosen, folds=self.split.folds if self.split else 10)
+            arrays |= {"label": rows.labels(chosen), "weight": arrays["weight"].astype("float32")}
             shard = rows.write(events, arrays, folder=self.folder, columns=self.columns)
-        record = rows.record(
-            events,
-            sumw=found.sumw,
-            cutflow=found.cutflow,
-            rows=len(found.weight),
-            shard=shard,
-            conventions=rows.conventions_of(events, self.objects),
-        )
-        return {"histograms": accumulate(filled), "chunks": [record]}
+        conventions = rows.conventions_of(events, self.objects)
+        record = rows.record(events, **numbers, shard=shard, conventions=conventions)
+        return {"histograms": accumulate([filled, *shifted]), "chunks": [record]}
 
-    def scored(self, events: Any) -> Scored:
-        """Selection, weights, nuisances and scores of these events, shifted or not."""
+    def apply(self, events: Any, *, systematic: str = histograms.NOMINAL) -> tuple[Any, Arrays, Any, Any]:
+        """Of these events, shifted or not: rows that are left, what is known of them, histograms, counts."""
         weight, sumw = rows.weights(events, self.weights, base=self.base)
         chosen = jets.rows(events, self.objects)
         weight = rows.of_rows(weight, chosen)
@@ -103,24 +83,21 @@ class Sculpting(ProcessorABC):
         wanted = [*sources.values(), *(n for t in self.taggers.values() for n in t.feature_names)]
         with shared(chosen):
             columns = room.compute(wanted, chosen, base=self.base)
-            nuisances = {name: columns[feature] for name, feature in sources.items()}
-            taggers = self.taggers.items()
-            logits = {name: np.asarray(t.logit(chosen, columns=columns)) for name, t in taggers}
-            notes = {k: v for t in self.taggers.values() for k, v in t.notes(chosen).items()}
-        return Scored(chosen, weight, nuisances, logits, cutflow | notes, sumw)
-
-    def filled(self, found: Scored, dataset: str, *, systematic: str = histograms.NOMINAL) -> Any:
-        """Each nuisance before and after the cuts on each tagger."""
-        return histograms.before_and_after(
+            logits = {k: np.asarray(t.logit(chosen, columns=columns)) for k, t in self.taggers.items()}
+            cutflow |= {k: n for t in self.taggers.values() for k, n in t.notes(chosen).items()}
+        nuisances: Arrays = {name: columns[feature] for name, feature in sources.items()}
+        filled = histograms.before_and_after(
             self.nuisances,
-            found.nuisances,
-            dataset=dataset,
-            weight=found.weight,
-            logits=found.logits,
+            nuisances,
+            dataset=events.metadata["dataset"],
+            weight=weight,
+            logits=logits,
             thresholds={name: tagger.thresholds for name, tagger in self.taggers.items()},
             shifts=list(self.shifts),
             systematic=systematic,
         )
+        numbers = {"sumw": sumw, "cutflow": cutflow, "rows": len(weight)}
+        return chosen, {**nuisances, **logits, "weight": weight}, filled, numbers
 
     def holds(self, result: Mapping[str, Any]) -> bool:
         """Whether the shards of a checkpoint are still there."""

@@ -14,7 +14,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.columnar import clouds, constituents, features, objects, sessions
+from hepdecorr.columnar import constituents, features, inputs, objects, sessions
 from hepdecorr.columnar.features import branches, per_constituent
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.rows import place
@@ -32,9 +32,6 @@ _REMEDIES = {
         "NanoAOD v15 weighted ones); take files of the kind it was trained on, or train it on such files"
     ),
 }
-_BLOCK = 8192  # rows of a block of columns that a core's cache holds
-_REGISTER = 16  # float32 values in the widest vector register
-
 _TOLD: set[str] = set()  # models of which this process has said that jets were empty
 
 
@@ -117,7 +114,7 @@ class OnnxTagger:
         """Columns by name -> the matrix the graph takes, shape (n, features); saves computing them twice."""
         if missing := [n for n in self.feature_names if n not in columns]:
             raise InputError(f"{self.source}: the tagger needs feature {missing[0]!r}, which is not there")
-        return _side_by_side([columns[n] for n in self.feature_names])
+        return inputs.side_by_side([columns[n] for n in self.feature_names])
 
     def logit(self, events: Any, *, columns: Mapping[str, NDArray[Any]] | None = None) -> Any:
         """Logit of each event or object, as an array of awkward.
@@ -258,7 +255,7 @@ class OnnxTagger:
         if isinstance(x, Mapping) or np.ndim(x) != 2 or np.shape(x)[1] != width:
             shape = sorted(x) if isinstance(x, Mapping) else np.shape(x)
             raise InputError(f"{self.source}: shape {shape}; the tagger takes (events, {width})")
-        return clouds.plain(x, source=self.source)
+        return inputs.plain(x, source=self.source)
 
     def _run(self, x: Any, outputs: Sequence[str]) -> list[Floats]:
         if self.card.constituents is not None:
@@ -267,8 +264,8 @@ class OnnxTagger:
                     f"{self.source}: shape {np.shape(x)}; the tagger takes arrays by name: "
                     f"{', '.join(i.name for i in self.card.inputs)}"
                 )
-            arrays = clouds.checked(x, self.card, source=self.source)
-            return self._run_clouds(clouds.last(arrays["mask"]), partial(clouds.cut, arrays), outputs)
+            arrays = inputs.checked(x, self.card, source=self.source)
+            return self._run_clouds(inputs.last(arrays["mask"]), partial(inputs.cut, arrays), outputs)
         x = self._check_matrix(x)
         if len(x) == 0:
             # ONNX Runtime aborts the process on an LSTM over no rows, and raises on a convolution.
@@ -285,35 +282,16 @@ class OnnxTagger:
         found = [np.empty(len(counts), dtype=np.float32) for _ in outputs]
         # A jet is many constituents: batches of fewer rows, so that what passes through stays in the cache.
         size = max(self.batch_size // _CLOUD, 1)
-        for rows, wide in clouds.batches(counts, size=size):
+        for rows, wide in inputs.batches(counts, size=size):
             for whole, part in zip(found, self._batch(make(rows, wide), outputs), strict=True):
                 whole[rows] = part
         return found
 
     def _batch(self, arrays: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
-        # Element-wise kernels (ELU, softplus) round the last few elements of an array, which do not fill a
-        # vector register, differently.  With whole registers an event's score does not depend on its chunk.
         rows = len(next(iter(arrays.values())))
-        if padding := -rows % _REGISTER:
-            arrays = {k: _padded(v, padding) for k, v in arrays.items()}
-        found = sessions.session(self.sha256, self._payload, self.source).run(list(outputs), dict(arrays))
+        session = sessions.session(self.sha256, self._payload, self.source)
+        found = session.run(list(outputs), inputs.whole_registers(arrays))
         return [o.reshape(-1)[:rows] for o in found]
-
-
-def _padded(array: Floats, rows: int) -> Floats:
-    """With its last row so many times more."""
-    return np.pad(array, [(0, rows), *([(0, 0)] * (array.ndim - 1))], mode="edge")
-
-
-def _side_by_side(columns: Sequence[NDArray[Any]]) -> Floats:
-    """Columns (n,) -> float32 matrix (n, columns), in blocks that fit the cache."""
-    if len({np.shape(c) for c in columns}) > 1:
-        raise InputError(f"columns of different lengths: {sorted({len(c) for c in columns})}")
-    matrix = np.empty((len(columns[0]), len(columns)), dtype=np.float32)
-    for start in range(0, len(matrix), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        np.stack([c[rows] for c in columns], axis=1, out=matrix[rows], casting="unsafe")
-    return matrix
 
 
 def schema_name(events: Any) -> str | None:

@@ -1,8 +1,8 @@
-"""What a graph over constituents takes: checked, and cut into batches in which nothing is padded for long."""
+"""What the graphs of taggers take: checked arrays, and batches of constituents without much padding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 _STEP = 8  # constituents by which the widths of batches differ
+_BLOCK = 8192  # rows of a block of columns that a core's cache holds
+_REGISTER = 16  # float32 values in the widest vector register
 
 
 def checked(given: Mapping[str, Any], card: Card, *, source: str) -> dict[str, Floats]:
@@ -88,3 +90,27 @@ def cut(arrays: Mapping[str, Floats], rows: Ints, wide: int) -> dict[str, Floats
         if missing:
             found[name] = np.pad(found[name], [(0, 0), (0, missing), (0, 0)][: array.ndim])
     return found
+
+
+def whole_registers(arrays: Mapping[str, Floats]) -> dict[str, Floats]:
+    """With the last row repeated until a vector register is full.
+
+    Element-wise kernels (ELU, softplus) round the last few elements of an array, which do not fill a vector
+    register, differently.  With whole registers an event's score does not depend on its chunk.
+    """
+    missing = -len(next(iter(arrays.values()))) % _REGISTER
+    if not missing:
+        return dict(arrays)
+    rest = [(0, 0), (0, 0)]
+    return {k: np.pad(v, [(0, missing), *rest[: v.ndim - 1]], mode="edge") for k, v in arrays.items()}
+
+
+def side_by_side(columns: Sequence[NDArray[Any]]) -> Floats:
+    """Columns (n,) -> float32 matrix (n, columns), in blocks that fit the cache."""
+    if len({np.shape(c) for c in columns}) > 1:
+        raise InputError(f"columns of different lengths: {sorted({len(c) for c in columns})}")
+    matrix = np.empty((len(columns[0]), len(columns)), dtype=np.float32)
+    for start in range(0, len(matrix), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        np.stack([c[rows] for c in columns], axis=1, out=matrix[rows], casting="unsafe")
+    return matrix
