@@ -16,6 +16,7 @@ from hepdecorr.learning.layout import PREFIX, Layout
 from hepdecorr.table import Selection, Table
 
 if TYPE_CHECKING:
+    from hepdecorr.learning.reweighting import Rule
     from hepdecorr.learning.streaming import Streamed
 
 LARGEST_SAMPLE = 200_000  # rows that scalings and quantiles are fitted on
@@ -87,10 +88,12 @@ class Events:
         self._by_class, self._merged = _merge(raw.y)
 
     @classmethod
-    def from_table(cls, table: Table, layout: Layout, *, select: Selection | None = None) -> Self:
-        """The selected rows of a table."""
-        arrays = table.read(layout.columns, select=select)
-        raw = to_batch(arrays, layout)
+    def from_table(
+        cls, table: Table, layout: Layout, *, select: Selection | None = None, rule: Rule | None = None
+    ) -> Self:
+        """The selected rows of a table; `rule` gives their factor r."""
+        arrays = table.read(to_read(layout, rule), select=select)
+        raw = to_batch(arrays, layout, rule)
         return cls(
             *raw,
             features=layout.features,
@@ -230,30 +233,38 @@ def _class_sums(raw: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.array([float(len(p)) for p in parts]), np.array([float(p.sum()) for p in parts])
 
 
-def to_batch(arrays: dict[str, NDArray[Any]], layout: Layout) -> Batch:
-    rows = len(arrays["label"])
+def to_read(layout: Layout, rule: Rule | None) -> list[str]:
+    """Names of the columns that `to_batch` wants."""
+    return list(dict.fromkeys([*layout.columns, *(rule.nuisances if rule else ())]))
 
-    def columns(names: Sequence[str], *, width: int) -> Tensor:
-        stacked = np.empty((rows, width), dtype=np.float32)
+
+def to_batch(arrays: dict[str, NDArray[Any]], layout: Layout, rule: Rule | None = None) -> Batch:
+    label, w = labels(arrays["label"]), product(arrays, layout.weights)
+
+    def columns(names: Sequence[str], *, width: int) -> NDArray[np.float32]:
+        stacked = np.empty((len(label), width), dtype=np.float32)
         for k, name in enumerate(names):
             stacked[:, k] = arrays[name]
-        return torch.from_numpy(stacked)
+        return stacked
 
-    x = columns(layout.features, width=layout.form.width)
+    x = torch.from_numpy(columns(layout.features, width=layout.form.width))
     if layout.constituents:
         slots = x[:, len(layout.features) :].unflatten(1, (layout.length, -1)).numpy()
         for k, name in enumerate(layout.constituents):
             slots[..., k] = arrays[PREFIX + name][:, : layout.length]
         slots[..., -1] = np.arange(layout.length) < arrays[layout.count][:, None]
         layout.form.clear(x)
-    group = arrays[layout.group] if layout.group else np.zeros(rows, dtype=np.int64)
+    r = np.ones(len(label))
+    if rule is not None:
+        r = rule(columns(rule.nuisances, width=len(rule.nuisances)).astype(np.float64), label, w)
+    group = arrays[layout.group] if layout.group else np.zeros(len(label), dtype=np.int64)
     return Batch(
         x,
-        torch.from_numpy(labels(arrays["label"]).astype(np.float32)),
-        columns(layout.nuisances, width=len(layout.nuisances)),
-        torch.from_numpy(product(arrays, layout.weights).astype(np.float32)),
+        torch.from_numpy(label.astype(np.float32)),
+        torch.from_numpy(columns(layout.nuisances, width=len(layout.nuisances))),
+        torch.from_numpy(w.astype(np.float32)),
         torch.from_numpy(group.astype(np.int64)),
-        torch.ones(rows),
+        torch.from_numpy(r.astype(np.float32)),
     )
 
 

@@ -25,13 +25,14 @@ from torch import Tensor
 from hepdecorr import __version__, catalogue
 from hepdecorr.card import Card, Feature, Input, Nuisance, WorkingPoint
 from hepdecorr.errors import InputError
-from hepdecorr.learning.batches import Batch, Data, Events
+from hepdecorr.learning.batches import Batch, Data, Events, labels, product
 from hepdecorr.learning.export import export
 from hepdecorr.learning.form import Form
 from hepdecorr.learning.layout import PREFIX, Layout
 from hepdecorr.learning.methods.judging import chunks
 from hepdecorr.learning.methods.method import Method
 from hepdecorr.learning.players import Progress
+from hepdecorr.learning.reweighting import Reweighting
 from hepdecorr.learning.streaming import Streamed
 from hepdecorr.learning.training import Play
 from hepdecorr.table import Selection, Split, Table
@@ -81,8 +82,10 @@ def train(
     """Train the method `spec`, `{type: Tagger, ...}`, on the training part of `table`.
 
     Beside the method's own arguments `spec` may hold `features`, `constituents` and `nuisances` (choices from
-    the table's, default all), `length` (so many constituents, at most the table's) and `balance` (equal
-    summed weight of both classes).  Checkpoints go to `folder`; called again with the same spec,
+    the table's, default all), `length` (so many constituents, at most the table's), `balance` (equal summed
+    weight of both classes) and `reweight` (see Reweighting).
+
+    Checkpoints go to `folder`; called again with the same spec,
     table and seed, training goes on from the last one, bit for bit on one device.  stream: read shards
     as they are needed; default, when the events take more than 2 GB.  The same seed, data and spec give
     the same weights on a CPU, and torch's own random state is left as it was.
@@ -97,12 +100,14 @@ def train(
         nuisances=given.pop("nuisances", nuisances),
         balance=bool(given.pop("balance", False)),
     )
+    wanted = given.pop("reweight", None)
+    reweight = Reweighting.read(wanted, known=table.names("nuisance")) if wanted else None
     if not layout.features and not layout.constituents:
         raise InputError(
             f"{table.folder}: no features and no constituents to learn from; name some in the config, and "
             "not 'features: []' for a tagger without constituents"
         )
-    data = load(table, layout, split=split, stream=stream)
+    data = load(table, layout, split=split, stream=stream, reweight=reweight)
     fabric = _fabric(device, devices, precision)
     with _seeded(seed):
         method = _method(given, layout, base=base)
@@ -142,13 +147,26 @@ def _method(spec: Mapping[str, Any], layout: Layout, *, base: Path | None) -> Me
     return method
 
 
-def load(table: Table, layout: Layout, *, split: Split, stream: bool | None = None) -> Data:
-    """Training and validation events of a table."""
+def load(
+    table: Table,
+    layout: Layout,
+    *,
+    split: Split,
+    stream: bool | None = None,
+    reweight: Reweighting | None = None,
+) -> Data:
+    """Training and validation events of a table, the latter weighed by the rule of the former."""
     if stream is None:
         stream = 4 * table.rows * layout.width > IN_MEMORY
+    select, rule = Selection("train", split), None
+    if reweight is not None:
+        arrays = table.read([*reweight.nuisances, "label", *layout.weights], select=select)
+        z = np.stack([arrays[name] for name in reweight.nuisances], 1)
+        rule = reweight.fit(z, labels(arrays["label"]), product(arrays, layout.weights))
     kind = Streamed if stream else Events.from_table
-    training = kind(table, layout, select=Selection("train", split))
-    return Data(training, Events.from_table(table, layout, select=Selection("validation", split)))
+    training = kind(table, layout, select=select, rule=rule)
+    judging = Selection("validation", split)
+    return Data(training, Events.from_table(table, layout, select=judging, rule=rule))
 
 
 def finish(

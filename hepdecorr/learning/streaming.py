@@ -19,8 +19,10 @@ from hepdecorr.learning.batches import (
     product,
     sizes,
     to_batch,
+    to_read,
 )
 from hepdecorr.learning.layout import Layout
+from hepdecorr.learning.reweighting import Rule
 from hepdecorr.table import Selection, Table
 
 NUMBERS = 50_000_000  # that the default buffer holds at most
@@ -35,8 +37,15 @@ class Streamed:
     """
 
     def __init__(
-        self, table: Table, layout: Layout, *, select: Selection | None = None, buffer: int = 0
+        self,
+        table: Table,
+        layout: Layout,
+        *,
+        select: Selection | None = None,
+        rule: Rule | None = None,
+        buffer: int = 0,
     ) -> None:
+        self._rule = rule
         self._table, self._layout, self._select = table, layout, select
         self._buffer = buffer or min(500_000, NUMBERS // layout.width)
         self._device: torch.device | str = "cpu"
@@ -105,8 +114,9 @@ class Streamed:
     def _parts(self, generator: Generator | None, *, shuffle: bool) -> Iterator[Batch]:
         shards = [s for s in self._table.shards if self._rows_of[s.file]]
         for k in _alternating([s.dataset for s in shards], generator) if shuffle else range(len(shards)):
-            arrays = replace(self._table, shards=(shards[k],)).read(self._layout.columns, select=self._select)
-            raw = to_batch(arrays, self._layout)
+            shard = replace(self._table, shards=(shards[k],))
+            arrays = shard.read(to_read(self._layout, self._rule), select=self._select)
+            raw = to_batch(arrays, self._layout, self._rule)
             check(raw, self.form, self.nuisances, str(self._table.folder / shards[k].file))
             yield raw._replace(w=raw.w * self._scale[raw.y.long()])
 
