@@ -104,9 +104,9 @@ CAPTIONS = {
 DEFINITION = (
     "Jensen-Shannon divergence of background that passes and background that fails, in {unit}, in "
     "{bins} equal bins of {nuisance} from {low:g} to {high:g}{axis_unit}; {weighting}; "
-    "{outside:,} background events outside the range are {kept}. Floor: its mean if the same "
-    "events passed by lot. Upper limit: 95 % CLs on the divergence beyond the floor; with several "
-    "seeds the largest. p: {permutations:,} permutations, Holm-adjusted over this tagger's "
+    "{outside:,} background events outside the range are {kept}. Floor: its mean {null}. "
+    "Upper limit: 95 % CLs on the divergence beyond the floor; with several "
+    "seeds the largest. p: {permutations:,} {draws}, Holm-adjusted over this tagger's "
     "working points. 'No sculpting resolved' means p > 0.05, at the sensitivity that the limit "
     "states."
 )

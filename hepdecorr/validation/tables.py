@@ -86,7 +86,9 @@ def definition(one: Evaluation) -> str:
         weighting="weighted, counts are effective" if one.weighted else "unweighted",
         outside=used.outside_pass + used.outside_fail,
         kept="left out of the spectra" if used.outside == "exclude" else "in two more bins",
+        null="without sculpting" if one.weighted else "if the same events passed by lot",
         permutations=used.permutations,
+        draws="draws of both weighted spectra from their sum" if one.weighted else "permutations",
     )
 
 

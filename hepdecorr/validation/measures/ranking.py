@@ -166,7 +166,8 @@ def roc(
     score, y, w = checked(weight, logit=logit, label=label)
     background, signal = classes(y)
     tail, other = Tail(score[background], w[background]), Tail(score[signal], w[signal])
-    least = 1 / max(tail.entries, 2)
+    # With weights the lightest event alone would stretch the curve beyond what is measured.
+    least = 1 / max(effective(w[background]), 2.0)
     grid = np.unique(
         np.concatenate([np.geomspace(least, 1, points // 2 + 1), np.linspace(least, 1, points // 2)])
     )

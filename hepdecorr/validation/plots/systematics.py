@@ -58,15 +58,18 @@ def shifted_spectra(
         upper.stairs(nominal.values / whole, nominal.edges, fill=True, color=BEFORE, label="nominal")
         coarse = nominal.rebinned(_JOINED)
         error = _errors(coarse)
+        reach = 0.15
         lower.stairs(1 + error, coarse.edges, baseline=1 - error, fill=True, color="0.85")
         for number, name in enumerate(chosen):
             shifted = spectrum(filled, systematic=name, **settings)
             steps(upper, shifted.edges, shifted.values / whole, label=name, **look(number))
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = shifted.rebinned(_JOINED).values / coarse.values
-            steps(lower, coarse.edges, np.where(np.isfinite(error), ratio, np.nan), **look(number))
+            ratio = np.where(np.isfinite(error), ratio, np.nan)
+            steps(lower, coarse.edges, ratio, **look(number))
+            reach = max(reach, _reach(ratio, error))
         lower.axhline(1, color="0.4", linewidth=0.8)
-        lower.set_ylim(_span(error))
+        lower.set_ylim(1 - min(reach, 0.95), 1 + reach)
         lower.set_ylabel("shifted / nominal", loc="center")
         lower.set_xlabel(axis_label(nuisance or filled.axes[-1].label, unit))
         lower.set_xlim(nominal.edges[0], nominal.edges[-1])
@@ -85,7 +88,7 @@ def _errors(nominal: Spectrum) -> Array:
     return np.where(error < _UNCERTAIN, error, np.nan)
 
 
-def _span(error: Array) -> tuple[float, float]:
-    seen = error[np.isfinite(error)]
-    reach = float(np.clip(2.5 * np.median(seen), 0.15, 0.8)) if len(seen) else 0.5
-    return 1 - reach, 1 + reach
+def _reach(ratio: Array, error: Array) -> float:
+    """How far the axis must reach for the bins that are well known, at most to 0 and 2."""
+    sure = np.isfinite(ratio) & (error < _UNCERTAIN / 2)
+    return float(min(1.15 * np.max(np.abs(ratio[sure] - 1) + error[sure]), 1.0)) if sure.any() else 0.0
