@@ -80,7 +80,8 @@ def build(spec: Mapping[str, Any] | str, *, home: str, base: Path | None = None,
     """`{type: Name, **arguments}` -> `Name(**arguments)`; a bare string stands for `{type: string}`.
 
     `context` holds what only the program knows, such as the number of features; it is passed where the
-    signature accepts it.  Raises InputError for an unknown name or argument.
+    signature accepts it, and so is `base`, for names within.  Raises InputError for an unknown name or
+    argument.
     """
     arguments = {"type": spec} if isinstance(spec, str) else dict(spec)
     name = arguments.pop("type", None)
@@ -99,6 +100,8 @@ def build(spec: Mapping[str, Any] | str, *, home: str, base: Path | None = None,
                 known = [p for p in parameters if p not in context]
                 raise InputError(f"{name} takes no {argument!r}{suggest(argument, known)}")
         context = {k: v for k, v in context.items() if k in parameters}
+    if "base" in parameters:
+        context["base"] = base
     missing = [
         p.name
         for p in parameters.values()

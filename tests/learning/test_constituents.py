@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hepdecorr import catalogue
+from hepdecorr.card import METADATA_KEY, Card, Feature, Input, Nuisance
 from hepdecorr.errors import InputError
-from hepdecorr.learning import networks
-from hepdecorr.learning.form import Form
+from hepdecorr.learning import Form, export, finish, networks, train
+from hepdecorr.learning.methods import Method
 from hepdecorr.learning.methods.judging import auc
 from hepdecorr.learning.networks.coordinates import turned
 from hepdecorr.learning.networks.lstm import closed
 from hepdecorr.learning.networks.particle_net import FAR, nearest, squares
 from hepdecorr.learning.networks.particle_transformer import Pairs
+from hepdecorr.table import Split
 
 HOME = "hepdecorr.learning.networks"
 NAMES = ["log_pt", "deta", "dphi", "charge"]
@@ -246,3 +253,112 @@ def test_pairs_are_alike_in_training_and_in_the_graph(monkeypatch) -> None:
 def test_faults_in_the_yaml_are_named(spec: dict, names: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         catalogue.build(spec, home=HOME, features=["a"], constituents=names, length=6 if names else 0)
+
+
+SPEC = {
+    "type": "Tagger",
+    "network": {"type": "DeepSets", **SMALL["DeepSets"]},
+    "training": {"epochs": 2, "batch": 300},
+    "terms": [{"type": "DisCo", "nuisance": "mass", "draw": 100}],
+}
+
+
+def exported(name: str, table, folder: Path, **change: object):
+    spec = {**SPEC, "network": {"type": name, **SMALL[name]}, **change}
+    trained = train(spec, table=table, split=Split(10, (0, 1), (2,)), seed=1, device="cpu")
+    about = {"nuisances": [Nuisance(name="mass", low=-3, high=3)], "config_hash": "", "rejections": [0.5]}
+    objects = {"collection": "FatJet", "radius": 1.0}
+    finish(trained, name=name, folder=folder / name, table=table, objects=objects, **about)
+    session = onnxruntime.InferenceSession(folder / name / "tagger.onnx", providers=["CPUExecutionProvider"])
+    known = session.get_modelmeta().custom_metadata_map[METADATA_KEY]
+    return trained, session, Card.from_json(known, source=name)
+
+
+def test_from_table_to_tagger(jet_table, tmp_path: Path) -> None:
+    trained, session, card = exported("DeepSets", jet_table(), tmp_path)
+    assert card.objects == {"collection": "FatJet", "radius": 1.0}
+    assert card.feature_names == ["n_pt"]
+    assert card.constituent_names == NAMES
+    assert [i.name for i in card.inputs] == ["features", "constituents", "mask"]
+    assert [i.axes for i in card.inputs] == [
+        ("rows", "features"),
+        ("rows", "constituents", "features"),
+        ("rows", "constituents"),
+    ]
+    for kept in card.inputs[1:]:
+        assert (kept.length, kept.order) == (6, "pt descending")
+    assert [i.name for i in session.get_inputs()] == ["features", "constituents", "mask"]
+    rows, slots, width = session.get_inputs()[1].shape
+    assert isinstance(rows, str)
+    assert isinstance(slots, str)
+    assert width == 4
+    assert len(card.working_points) == 1
+    graph_is_method(session, trained.method, trained.data.validation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in SMALL if n != "DeepSets"])
+def test_every_network_is_exported(name: str, jet_table, tmp_path: Path) -> None:
+    change = {"features": [], "constituents": ["dphi", "deta", "log_pt"], "length": 5}
+    trained, session, card = exported(name, jet_table(), tmp_path, **change)
+    assert [i.name for i in session.get_inputs()] == ["constituents", "mask"]
+    assert card.constituent_names == ["dphi", "deta", "log_pt"]
+    assert card.constituents.length == 5
+    graph_is_method(session, trained.method, trained.data.validation)
+
+
+def graph_is_method(session, method, events) -> None:
+    """For any number of rows and of constituents, whatever the padding holds."""
+    form = events.form
+    features, constituents, mask = form.unpack(events.all.x[:40])
+    for rows, length in ((1, 1), (1, form.length), (40, 2), (40, 17)):
+        seen = F.pad(constituents, (0, 0, 0, 20))[:rows, :length]
+        there = F.pad(mask, (0, 20))[:rows, :length]
+        with torch.no_grad():
+            logit = method.logit(form.pack(features[:rows], seen, there)).numpy()
+        for nonsense in (torch.nan, torch.inf, -1e30):
+            feed = {"constituents": torch.where(there[..., None], seen, nonsense), "mask": there.float()}
+            feed |= {"features": features[:rows]} if form.features else {}
+            score, got = session.run(["score", "logit"], {k: v.numpy() for k, v in feed.items()})
+            np.testing.assert_allclose(got, logit, rtol=2e-5, atol=1e-5)
+            assert score.shape == got.shape == (rows,)
+    feed["mask"] = torch.zeros_like(feed["mask"])
+    assert np.isfinite(session.run(["logit"], {k: v.numpy() for k, v in feed.items()})[0]).all()
+
+
+def test_a_sample_of_the_wrong_width_is_refused(card: Card, jets, tmp_path: Path) -> None:
+    inputs = (
+        Input(name="constituents", features=(Feature(name="u"), Feature(name="v")), length=4),
+        Input(name="mask", features=(), length=4),
+    )
+    card = card.model_copy(update={"inputs": inputs})
+    with pytest.raises(InputError, match=r"a sample of shape \(9, 11\) for 12 columns"):
+        export(Method(), card=card, folder=tmp_path / "wrong", sample=torch.zeros(9, 11))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"type": "Excised"}, "Excised represents the features of a row, not constituents"),
+        ({"features": [], "constituents": []}, "no features and no constituents to learn from"),
+        ({"constituents": []}, "DeepSets works on constituents"),
+        ({"length": 9}, "between 1 and the table's 6"),
+        ({"network": "my_net.py:Mine"}, "my_net.py:Mine takes no constituents"),
+        ({"type": "my_net.py:Blind"}, "my_net.py:Blind takes no constituents"),
+    ],
+)
+def test_faults_in_a_taggers_block_are_named(spec: dict, message: str, jet_table, tmp_path: Path) -> None:
+    (tmp_path / "my_net.py").write_text(
+        "import torch\nfrom hepdecorr.learning.methods import Method\n"
+        "class Mine(torch.nn.Linear):\n"
+        "    def __init__(self, features, outputs):\n        super().__init__(len(features), outputs)\n"
+        "class Blind(Method):\n"
+        "    def __init__(self, features):\n        super().__init__()\n"
+        "    def learn(self, data, play): ...\n"
+        "    def logit(self, x): return x[:, 0]\n"
+    )
+    block = {"type": "Excised"} if spec.get("type") == "Excised" else {**SPEC, **spec}
+    if spec.get("type") == "my_net.py:Blind":
+        block = {"type": "my_net.py:Blind"}
+    with pytest.raises(InputError, match=message):
+        train(block, table=jet_table(), split=Split(10, (0,), (1,)), seed=1, device="cpu", base=tmp_path)
