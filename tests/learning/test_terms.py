@@ -10,8 +10,9 @@ from torch import distributions as D
 
 from hepdecorr import catalogue
 from hepdecorr.errors import InputError
-from hepdecorr.learning import Batch, Events, terms
-from hepdecorr.learning.terms import Adversary, Term
+from hepdecorr.learning import Batch, Data, Events, Play, terms
+from hepdecorr.learning.methods import Tagger
+from hepdecorr.learning.terms import Adversary, DisCo, Term
 from hepdecorr.learning.terms.disco import distance_correlation
 from hepdecorr.learning.terms.entropy import UNIT_GAUSSIAN, differential_entropy, mutual_information
 from hepdecorr.learning.terms.gmm import mixture_loss
@@ -257,3 +258,81 @@ def test_faults_in_an_adversarys_moves_are_named() -> None:
         build("GMM", drawn(50), moves={"learning_rate": 1})
     with pytest.raises(InputError, match="steps and batch"):
         build("GMM", drawn(50), steps=0)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_distance_correlation_of_several_nuisances_is_that_of_dcor(slope: float) -> None:
+    draw = np.random.default_rng(1)
+    z = draw.normal(size=(300, 2))
+    s = slope * z[:, 0] * z[:, 1] + draw.normal(size=300)
+    ones = torch.ones(300, dtype=torch.float64)
+    ours = distance_correlation(torch.tensor(s), torch.tensor(z), ones)
+    assert float(ours) == pytest.approx(dcor.distance_correlation_sqr(s, z), abs=1e-7)
+    unbiased = distance_correlation(torch.tensor(s), torch.tensor(z), ones, unbiased=True)
+    assert float(unbiased) == pytest.approx(dcor.u_distance_correlation_sqr(s, z), abs=0.006)
+    column = distance_correlation(torch.tensor(s), torch.tensor(z[:, :1]), ones)
+    alone = distance_correlation(torch.tensor(s), torch.tensor(z[:, 0]), ones)
+    assert float(column) == pytest.approx(float(alone), abs=1e-9)
+
+
+def joint(rows: int = 4000) -> tuple[torch.Tensor, Batch]:
+    """A score that knows neither nuisance, but whether they are on the same side."""
+    g = torch.Generator().manual_seed(1)
+    z = torch.randn(rows, 2, generator=g)
+    score = z.prod(1).sign() + 0.5 * torch.randn(rows, generator=g)
+    y = (torch.rand(rows, generator=g) < 0.3).float()
+    return score, Events(torch.zeros(rows, 1), y, z, nuisances=["mass", "pt"]).all
+
+
+def test_several_nuisances_are_protected_jointly() -> None:
+    score, b = joint()
+    single, other, both = (
+        DisCo(names, nuisances=["mass", "pt"], draw=0, tail=0.0) for names in ("mass", "pt", ["mass", "pt"])
+    )
+    for term in (single, other, both):
+        term.fit(b)
+    assert float(single.price(score, b)) < 0.005
+    assert float(other.price(score, b)) < 0.005
+    assert float(both.price(score, b)) > 0.04
+    logit = score.clone().requires_grad_()
+    both.price(logit, b).backward()
+    assert logit.grad.abs().sum() > 0
+    turned = DisCo(["pt", "mass"], nuisances=["mass", "pt"], draw=0, tail=0.0)
+    turned.fit(b)
+    assert float(turned.price(score, b)) == pytest.approx(float(both.price(score, b)), rel=1e-4)
+
+
+def test_a_tagger_with_a_joint_term_is_trained_and_judged() -> None:
+    score, b = joint(1200)
+    x = torch.stack([score, b.y + torch.randn(len(score))], 1)
+    data = Data(*(Events(x, b.y, b.z, nuisances=["mass", "pt"]) for _ in range(2)))
+    terms = [{"type": "DisCo", "nuisance": ["mass", "pt"]}, {"type": "GMM", "nuisance": "pt", "steps": 1}]
+    method = Tagger(
+        features=["score", "clean"],
+        nuisances=["mass", "pt"],
+        terms=terms,
+        training={"epochs": 2, "batch": 300},
+        network={"type": "MLP", "hidden": [8]},
+    )
+    assert list(method.terms) == ["disco_mass_pt", "gmm_pt"]
+    play = Play(seed=1)
+    method.learn(data, play)
+    curves = play.history[0]["curves"]
+    for name in ("valid/disco_mass_pt", "valid/gmm_pt", "valid/information/mass", "valid/information/pt"):
+        assert len(curves[name]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "nuisance", "message"),
+    [
+        ("GMM", ["mass", "pt"], "GMM: nuisance is mass, pt; it must be one name"),
+        ("DisCo", [], "DisCo: nuisance is empty"),
+        ("DisCo", ["mass", "mass"], "DisCo: nuisance is mass, mass"),
+        ("DisCo", ["mass", "ptt"], "no nuisance 'ptt'; did you mean 'pt'"),
+    ],
+)
+def test_faults_in_lists_of_nuisances_are_named(name: str, nuisance: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        catalogue.build(
+            {"type": name, "nuisance": nuisance}, home="hepdecorr.learning.terms", nuisances=["mass", "pt"]
+        )

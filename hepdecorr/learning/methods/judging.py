@@ -49,7 +49,7 @@ class Judge:
             [] if figures["auc"] > 0.55 else [f"the tagger separates no more (AUC {figures['auc']:.3f})"]
         )
         for name, term in self._terms.items():
-            cost, complaint = self._cost(name, term, logit, b, information[term.nuisance], latest)
+            cost, complaint = self._cost(name, term, logit, b, information, latest)
             figures[name] = cost
             criterion += term.growth.strength * cost
             complaints += [f"{name}: {complaint}"] if complaint else []
@@ -62,11 +62,18 @@ class Judge:
         return {n: mutual_information(logit[own], b.z[own, k], w) for k, n in enumerate(names)}
 
     def _cost(
-        self, name: str, term: Term, logit: Tensor, b: Batch, information: float, latest: Mapping[str, float]
+        self,
+        name: str,
+        term: Term,
+        logit: Tensor,
+        b: Batch,
+        found: Mapping[str, float],
+        latest: Mapping[str, float],
     ) -> tuple[float, str]:
         if not isinstance(term, Adversary):
             parts = _spread(logit, b)
             return sum(float(term.price(s, c)) for s, c in parts) / len(parts), ""
+        information = max(found[one] for one in term.nuisances)
         look, loss = term.look(logit, b, even=True), latest.get(f"{name}/chase")
         if look is None or loss is None:
             return max(0.0, information), ""

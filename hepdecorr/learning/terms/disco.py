@@ -15,18 +15,23 @@ from hepdecorr.learning.terms.term import Term
 class DisCo(Term):
     """Squared distance correlation of score and nuisance (Kasieczka, Shih, 2001.05310, eqs. 3-7).
 
-    Zero if and only if they are independent, else up to 1; no adversary.  draw: look not at the batch but
-    at so many background events, drawn each turn from all training events with the tail weight as
-    probability (their scores are refreshed every `refresh` turns): the far tail is where one cuts, and a
-    batch has too few events there.  0, or events that are streamed: look at the batch, with the tail
-    weight.  unbiased: take the leading part of the bias off, about 2.4 / events looked at.  The
+    Zero if and only if they are independent, else up to 1; no adversary.  nuisance: a list of them stands for
+    one of as many dimensions, with Euclidean distances after the transform of each (Szekely et al. 2007):
+    zero only if the score is independent of all of them jointly, which a term for each does not ask.
+
+    draw: look not at the batch but at so many background events, drawn each turn from all training events
+    with the tail weight as probability (their scores are refreshed every `refresh` turns): the far tail is
+    where one cuts, and a batch has too few events there.  0, or events that are streamed: look at the batch,
+    with the tail weight.  unbiased: take the leading part of the bias off, about 2.4 / events looked at.  The
     published form is `sees: score, tail: 0, draw: 0, unbiased: false`, which leaves the tail dependent.
     Time and memory grow with the square of the events looked at.
     """
 
+    several = True
+
     def __init__(
         self,
-        nuisance: str,
+        nuisance: str | Sequence[str],
         *,
         nuisances: Sequence[str],
         strength: float = 10.0,
@@ -73,7 +78,7 @@ class DisCo(Term):
 
 
 def distance_correlation(s: Tensor, z: Tensor, w: Tensor, *, unbiased: bool = False) -> Tensor:
-    """Weighted squared distance correlation of two vectors of shape (n,); differentiable in s.
+    """Weighted squared distance correlation of s (n,) and z (n,) or (n, q); differentiable in s.
 
     The V-statistic of Szekely, Rizzo, Bakirov (2007), definitions 4-5, with event weights in all means.
     Only the distances of z are centred: a doubly centred matrix picks the centred part of the other by
@@ -81,7 +86,7 @@ def distance_correlation(s: Tensor, z: Tensor, w: Tensor, *, unbiased: bool = Fa
     """
     w = w / w.sum()
     with torch.no_grad():
-        b = (z[:, None] - z[None]).abs()
+        b = _distances(z)
         b_row = b @ w
         b_mean = w @ b_row
         b_variance = _mean_square(z, w) - 2 * (w * b_row**2).sum() + b_mean**2
@@ -102,7 +107,16 @@ def distance_correlation(s: Tensor, z: Tensor, w: Tensor, *, unbiased: bool = Fa
     return covariance / (a_variance * b_variance + scale).clamp_min(1e-30).sqrt()
 
 
+def _distances(z: Tensor) -> Tensor:
+    if z.ndim == 1:
+        return (z[:, None] - z[None]).abs()
+    # By differences: the binomial formula loses the digits of small distances.
+    return torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def _mean_square(s: Tensor, w: Tensor) -> Tensor:
-    """Weighted mean of (s_i - s_j)^2 over all pairs."""
+    """Weighted mean of |s_i - s_j|^2 over all pairs."""
+    if s.ndim > 1:
+        return torch.stack([_mean_square(column, w) for column in s.T]).sum()
     mean = (w * s).sum()
     return 2 * (w * (s - mean) ** 2).sum()

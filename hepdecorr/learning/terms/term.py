@@ -25,26 +25,29 @@ class Look(NamedTuple):
     """What a term sees of a batch: m of its n events."""
 
     seen: Tensor  # (m, k): the score, in k forms
-    z: Tensor  # (m,): the transformed nuisance
+    z: Tensor  # (m,): the transformed nuisance; (m, q) where a term looks at several
     y: Tensor  # (m,)
     w: Tensor  # (m,)
 
 
 class Term(nn.Module):
-    """A price on dependence between the score and one nuisance.
+    """A price on dependence between the score and a nuisance, or several jointly where the term can.
 
-    nuisance: its name.  strength: factor on the price.  start, ramp: fractions of the training before the
-    term acts and over which its strength then grows to the full.  sees: 'logit', 'score' (its sigmoid) or
-    'rank' (among the events looked at).  given: 'background' events only, 'all', or 'label' (all, label
-    known).  top: look only at this fraction of the events with the highest scores.  tail: weigh each event
-    by 1 / (1 - u + tail), u the rank of its score among those looked at, so that each decade of rejection
-    has the same say: a weight that depends on the score alone leaves independence the optimum; 0 for equal
-    weights.  transform of the nuisance, fitted on background: 'rank', 'probit', 'standard' or 'none'.
+    nuisance: its name, or names.  strength: factor on the price.  start, ramp: fractions of the training
+    before the term acts and over which its strength then grows to the full.  sees: 'logit', 'score' (its
+    sigmoid) or 'rank' (among the events looked at).  given: 'background' events only, 'all', or 'label' (all,
+    label known).  top: look only at this fraction of the events with the highest scores.  tail: weigh each
+    event by 1 / (1 - u + tail), u the rank of its score among those looked at, so that each decade of
+    rejection has the same say: a weight that depends on the score alone leaves independence the optimum; 0 for
+    equal weights.  transform of the nuisance, fitted on background: 'rank', 'probit', 'standard' or 'none'.
+    All ranks, and fractions of events, count the events by their weights.
     """
+
+    several = False  # whether it can protect several nuisances jointly
 
     def __init__(
         self,
-        nuisance: str,
+        nuisance: str | Sequence[str],
         *,
         nuisances: Sequence[str],
         strength: float = 1.0,
@@ -57,29 +60,46 @@ class Term(nn.Module):
         transform: str = "rank",
     ) -> None:
         super().__init__()
-        if nuisance not in nuisances:
-            raise InputError(f"{type(self).__name__}: no nuisance {nuisance!r}{suggest(nuisance, nuisances)}")
+        names = (nuisance,) if isinstance(nuisance, str) else tuple(nuisance)
+        self._check(names, nuisances)
         if not 0 < top <= 1:
             raise InputError(f"{type(self).__name__}: top must lie in (0, 1], not {top:g}")
         self.sees = (sees,) if isinstance(sees, str) else tuple(sees)
         for name, known in ((given, GIVEN), *((s, SEEN) for s in self.sees)):
             if name not in known:
                 raise InputError(f"{type(self).__name__}: no {name!r}{suggest(name, known)}")
-        self.nuisance, self.column = nuisance, list(nuisances).index(nuisance)
+        self.nuisances, self.nuisance = names, "_".join(names)
+        self.columns = [list(nuisances).index(name) for name in names]
+        self.column = self.columns[0]
         if tail < 0:
             raise InputError(f"{type(self).__name__}: tail cannot be negative")
         self.growth = Growth(float(strength), float(start), float(ramp))
-        self.given, self.top, self.tail = given, float(top), float(tail)
-        self.scaling = Nuisance(transform)
+        self.given, self.top, self.tail, self.transform = given, float(top), float(tail), transform
+        self.scalings = nn.ModuleList(Nuisance(transform) for _ in names)
 
     @abstractmethod
     def price(self, logit: Tensor, b: Batch) -> Tensor:
         """Scalar without the strength; smaller when the logit, shape (n,), tells less about the nuisance."""
 
     def fit(self, b: Batch) -> None:
-        """Set the scaling of the nuisance from background among the training events."""
+        """Set the scaling of each nuisance from background among the training events."""
         background = b.y == 0
-        self.scaling.fit(b.z[background, self.column], b.w[background])
+        for column, scaling in zip(self.columns, self.scalings, strict=True):
+            scaling.fit(b.z[background, column], b.w[background])  # type: ignore[operator]
+
+    def _scaled(self, z: Tensor) -> Tensor:
+        scaled = [scaling(z[:, k]) for k, scaling in zip(self.columns, self.scalings, strict=True)]
+        return torch.stack(scaled, 1) if len(scaled) > 1 else scaled[0]
+
+    def _check(self, names: Sequence[str], known: Sequence[str]) -> None:
+        for name in names:
+            if name not in known:
+                raise InputError(f"{type(self).__name__}: no nuisance {name!r}{suggest(name, known)}")
+        if not names or len(set(names)) < len(names) or (len(names) > 1 and not self.several):
+            raise InputError(
+                f"{type(self).__name__}: nuisance is {', '.join(names) or 'empty'}; it must be one name, or "
+                "for DisCo a list of different ones; give other terms one for each nuisance"
+            )
 
     def look(self, logit: Tensor, b: Batch, *, even: bool = False) -> Look | None:
         """The events this term looks at; None when they are too few.  `even` leaves the tail weight off."""
@@ -98,7 +118,7 @@ class Term(nn.Module):
             tailed = w
         # A rank among the events looked at, as many as there are of each: the tail weight does not count.
         seen = torch.stack([_seen(name, logit, w) for name in self.sees], 1)
-        return Look(seen, self.scaling(b.z[index, self.column]), y, tailed)
+        return Look(seen, self._scaled(b.z[index]), y, tailed)
 
 
 class Adversary(Term):
