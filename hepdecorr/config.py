@@ -186,6 +186,7 @@ class Report(_Section):
 
     series: dict[str, list[str]] = {}  # taggers that differ in strength, for the curve of R50 and 1/JSD
     mapped: list[str] = []  # taggers to show also with a quantile map of their score in the nuisance
+    images: bool = True  # average jets before and after the cuts, where there are constituents
 
 
 class Config(_Section):

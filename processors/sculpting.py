@@ -10,7 +10,7 @@ import numpy as np
 from coffea.processor import ProcessorABC, accumulate
 
 from hepdecorr.columnar import features as room
-from hepdecorr.columnar import histograms, rows
+from hepdecorr.columnar import histograms, images, rows
 from hepdecorr.columnar import objects as jets
 from hepdecorr.columnar import shifts as systematics
 from hepdecorr.columnar.features.sharing import shared
@@ -24,8 +24,9 @@ class Sculpting(ProcessorABC):
     `taggers` are {name: folder of the model}; `nuisances` are {name: {feature, low, high, bins, unit,
     title}}; `objects`, `selection` and `weights` are as in training.  With `split` only events of `part`
     count.  `shifts` are {name: {type: JetEnergyScale, ...}}: under each of them everything is done again,
-    and the histograms have it on their axis `systematic`.  With `folder`, logits and nuisances of the events
-    as they are are also written there, as a score table.
+    and the histograms have it on their axis `systematic`.  With `pictures`, average images of the jets before
+    and after the cuts are filled as well.  With `folder`, logits and nuisances of the events as they are
+    are also written there, as a score table.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Sculpting(ProcessorABC):
         selection: rows.Cuts = (),
         weights: Sequence[str] = (),
         shifts: Mapping[str, Mapping[str, Any] | str] | None = None,
+        pictures: bool = False,
         split: Split | None = None,
         part: str = "test",
         folder: Path | str | None = None,
@@ -46,6 +48,7 @@ class Sculpting(ProcessorABC):
         self.folder = None if folder is None else Path(folder).resolve()
         self.taggers = {name: OnnxTagger(path, base=self.base) for name, path in taggers.items()}
         self.selection, self.weights, self.split, self.part = selection, list(weights), split, part
+        self.pictures = pictures
         collection = (objects or {}).get("collection")
         self.shifts = systematics.build(shifts or {}, base=self.base, collection=collection)
         scores = [
@@ -60,6 +63,8 @@ class Sculpting(ProcessorABC):
         """Histograms by nuisance, and the record of the chunk; both are merged over all chunks."""
         chosen, arrays, filled, numbers = self.apply(events)
         shifted = [self.apply(shift(events), systematic=name)[2] for name, shift in self.shifts.items()]
+        if self.pictures:
+            filled[images.NAME] = self.pictured(chosen, arrays, events.metadata["dataset"])
         shard = None
         if self.folder is not None:
             arrays |= rows.identifiers(chosen, folds=self.split.folds if self.split else 10)
@@ -98,6 +103,16 @@ class Sculpting(ProcessorABC):
         )
         numbers = {"sumw": sumw, "cutflow": cutflow, "rows": len(weight)}
         return chosen, {**nuisances, **logits, "weight": weight}, filled, numbers
+
+    def pictured(self, chosen: Any, arrays: Arrays, dataset: str) -> Any:
+        """The average jet before and after the cuts on each tagger."""
+        return images.fill(
+            chosen,
+            dataset=dataset,
+            weight=arrays["weight"],
+            logits={name: arrays[name] for name in self.taggers},
+            thresholds={name: tagger.thresholds for name, tagger in self.taggers.items()},
+        )
 
     def holds(self, result: Mapping[str, Any]) -> bool:
         """Whether the shards of a checkpoint are still there."""

@@ -51,17 +51,17 @@ taggers:
   plain:
     type: Tagger
     network: {{type: DeepSets}}
-    training: {{epochs: 4, batch: 256}}
+    training: {{turns: 150, batch: 256}}
   disco:
     type: Tagger
     network: {{type: DeepSets}}
-    terms: [{{type: DisCo, nuisance: mass}}]
+    terms: [{{type: DisCo, nuisance: mass, strength: 1, start: 0.5}}]
     reweight: {{nuisances: [mass], of: background, to: signal}}
-    training: {{epochs: 4, batch: 1024}}
+    training: {{turns: 150, batch: 512}}
   high_level:
     type: Tagger
     constituents: []
-    training: {{epochs: 4, batch: 256}}
+    training: {{turns: 150, batch: 256}}
 shifts:
   scale_up: {{type: JetEnergyScale, factor: 1.05}}
   candidates_up: {{type: ConstituentScale, factor: 1.05}}

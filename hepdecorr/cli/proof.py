@@ -22,15 +22,16 @@ from hepdecorr.cli.stamps import Stamp, versions
 from hepdecorr.cli.training import histories
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
-from hepdecorr.table import Table
-from hepdecorr.validation.measures import Evaluation, evaluate
+from hepdecorr.table import EVENT_IDS, Table, fold
+from hepdecorr.validation.measures import Evaluation, evaluate, quantile_map
+from hepdecorr.validation.plots import Second, quantile_edges
 from hepdecorr.validation.plots.scores import Scores
 from hepdecorr.validation.report import ReportInput, report
 
 
 def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: Console) -> Path:
     """Measure the taggers (TAGGER-SEED -> model folder) on the evaluated events and write the report."""
-    from hepdecorr.columnar import histograms
+    from hepdecorr.columnar import histograms, images
     from hepdecorr.columnar.tagger import OnnxTagger
 
     evaluated = config.output_folder / "evaluation"
@@ -40,20 +41,19 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
             f"{evaluated}: {missing[0]} is not in it; run 'hepdecorr evaluate {config.path.name}'"
         )
     cards = {name: OnnxTagger(path, base=config.base).card for name, path in models.items()}
-    events = scores.read([*models, *config.nuisances, "label", "weight"])
-    measured = _measure(config, events, cards, console=console)
+    events = scores.read([*models, *config.nuisances, "label", "weight", *EVENT_IDS])
+    measured, mapped = _measure(config, events, cards, console=console)
     first: dict[str, str] = {}  # of each tagger, the name with its first seed
     for name in models:
         first.setdefault(name.rpartition("-")[0], name)
     stages = histories(config, first)
+    filled = {k: renamed(h, first) for k, h in histograms.load(evaluated / "histograms.zip").items()}
     content = ReportInput(
         name=config.title or config.name,
         taggers=measured,
         config_text=config.text + "".join(f"\n# --set {o}" for o in config.overrides),
-        histograms={
-            nuisance: renamed(histograms.nominal(filled), first)
-            for nuisance, filled in histograms.load(evaluated / "histograms.zip").items()
-        },
+        images=filled.pop(images.NAME, None),
+        histograms={nuisance: filled[nuisance] for nuisance in config.protected},
         labels={name: int(meta["label"]) for name, meta in scores.datasets.items()},
         titles={c.name: c.title for c in scores.columns if c.role == "nuisance" and c.title},
         scores={
@@ -68,6 +68,9 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         cards={name: json.loads(card.to_json()) for name, card in cards.items()},
         versions=versions(),
         provenance={"config": config.path.name, "evaluation": scores.provenance["fingerprint"]},
+        seconds=_seconds(config, events, scores),
+        mapped=mapped,
+        series=_series(config, first),
         sample=f"the test events of {', '.join(scores.datasets)}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -77,10 +80,11 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
 
 def _measure(
     config: Config, events: Mapping[str, Any], cards: Mapping[str, Card], *, console: Console
-) -> dict[str, list[Evaluation]]:
-    """By tagger, for each of its seeds and each nuisance."""
-    asked = [(name, nuisance) for name in cards for nuisance in config.protected]
-    found: dict[tuple[str, str], Evaluation] = {}
+) -> tuple[dict[str, list[Evaluation]], dict[str, list[Evaluation]]]:
+    """By tagger, for each of its seeds and each nuisance; then the same of the quantile maps asked for."""
+    asked = [(name, nuisance, False) for name in cards for nuisance in config.protected]
+    asked += [(name, z, True) for name, z, _ in asked if name.rpartition("-")[0] in config.report.mapped]
+    found: dict[tuple[str, str, bool], Evaluation] = {}
     context = multiprocessing.get_context("spawn")
     workers = min(config.training.jobs, len(asked))
     with (
@@ -89,25 +93,68 @@ def _measure(
     ):
         task = bars.add_task("measure", total=len(asked), note="")
         futures = {}
-        for name, nuisance in asked:
-            spec = config.nuisances[nuisance]
-            settings: dict[str, Any] = {
-                "range": (spec.low, spec.high),
-                "bins": spec.bins,
-                "rejections": tuple(config.working_points),
-                "thresholds": {p.rejection: p.threshold for p in cards[name].working_points},
-                "name": nuisance,
-                "unit": next(n.unit for n in cards[name].nuisances if n.name == nuisance),
-            }
+        for name, nuisance, mapped in asked:
+            settings = _settings(config, cards[name], nuisance)
             arrays = (events[name], events["label"], events[nuisance].astype(np.float64), _weight(events))
-            futures[pool.submit(evaluate, *arrays, **settings)] = (name, nuisance)
+            half = _halves(events) if mapped else None
+            futures[pool.submit(_evaluated, arrays, settings, half)] = (name, nuisance, mapped)
         for future in as_completed(futures):
             found[futures[future]] = future.result()
             bars.advance(task)
-    measured: dict[str, list[Evaluation]] = {}
-    for name, nuisance in asked:
-        measured.setdefault(name.rpartition("-")[0], []).append(found[name, nuisance])
-    return measured
+    sorted_out: tuple[dict[str, list[Evaluation]], dict[str, list[Evaluation]]] = ({}, {})
+    for name, nuisance, mapped in asked:
+        sorted_out[mapped].setdefault(name.rpartition("-")[0], []).append(found[name, nuisance, mapped])
+    return sorted_out
+
+
+def _settings(config: Config, card: Card, nuisance: str) -> dict[str, Any]:
+    spec = config.protected[nuisance]
+    return {
+        "range": (spec.low, spec.high),
+        "bins": spec.bins,
+        "rejections": tuple(config.working_points),
+        "thresholds": {p.rejection: p.threshold for p in card.working_points},
+        "name": nuisance,
+        "unit": next(n.unit for n in card.nuisances if n.name == nuisance),
+    }
+
+
+def _halves(events: Mapping[str, Any]) -> Any:
+    """Half of the events with all of their entries, by a hash that is not that of the folds."""
+    return fold(*(events[name] for name in EVENT_IDS), folds=2, salt=1) == 0
+
+
+def _evaluated(arrays: tuple[Any, ...], settings: dict[str, Any], half: Any) -> Evaluation:
+    if half is None:
+        return evaluate(*arrays, **settings)
+    logit, label, nuisance, weight = arrays
+    mapped = quantile_map(logit, nuisance, label, weight=weight, half=half)
+    # The card's thresholds are on the score without the map.
+    return evaluate(mapped, label, nuisance, weight, **{**settings, "thresholds": {}})
+
+
+def _seconds(config: Config, events: Mapping[str, Any], scores: Table) -> dict[str, Second]:
+    """For each protected nuisance another one, to look in bins of it: one with slices before all others."""
+    found = {}
+    for name in config.protected:
+        others = sorted(
+            (n for n in config.nuisances if n != name), key=lambda n: not config.nuisances[n].slices
+        )
+        if not config.objects or not others:
+            continue
+        column, values = scores.column(others[0]), events[others[0]]
+        edges = config.nuisances[others[0]].slices or quantile_edges(values, weight=_weight(events))
+        found[name] = Second(values, edges, column.title or others[0], column.unit)
+    return found
+
+
+def _series(config: Config, taggers: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """The series of the config with their taggers' titles, as far as those are reported."""
+    found = {
+        name: [(str(config.taggers[t].get("title", t)), t) for t in row if t in taggers]
+        for name, row in config.report.series.items()
+    }
+    return {name: row for name, row in found.items() if row}
 
 
 def _alone() -> None:

@@ -119,6 +119,7 @@ class Analysis:
         self._check_up_to_date(models)
         key = digest(
             config.digest(*_ROWS, "split", "shifts"),
+            config.report.images,
             config.running.skip_bad_files,
             inputs(datasets),
             {name: (path / "tagger.onnx") for name, path in models.items()},
@@ -226,11 +227,14 @@ class Analysis:
 
     def _objects(self, *, evaluate: bool = False) -> dict[str, Any]:
         """What processors take in addition where rows are objects; a user's older one need not know of it."""
-        config, given = self.config, {}
+        config = self.config
+        given: dict[str, Any] = {}
         if config.objects:
             given["objects"] = config.objects_spec
         if config.constituents and not evaluate:
             given["constituents"] = config.constituents.model_dump()
+        if config.constituents and config.report.images and evaluate:
+            given["pictures"] = True
         if config.shifts and evaluate:
             with self._blamed("shifts"):
                 given["shifts"] = config.shifts

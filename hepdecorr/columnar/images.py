@@ -18,14 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdecorr.columnar import constituents
+from hepdecorr.columnar.features import jet_stored
 from hepdecorr.columnar.features.branches import Floats, Ints
 from hepdecorr.columnar.histograms import BEFORE, passed
 from hepdecorr.errors import InputError
 
+NAME = "average jet images"  # among the histograms of an evaluation
 PIXELS = 41  # odd: the jet axis is the middle of a pixel
 HALF_SIGNAL = "50 % signal"  # the name of a cut that is not a background rejection
 
-Thresholds = Mapping[str, Mapping[float | str, float]]
+Thresholds = Mapping[str, Mapping[float, float] | Mapping[float | str, float]]
 
 
 class Cloud(NamedTuple):
@@ -82,15 +84,17 @@ def fill(
     weight: NDArray[Any],
     logits: Mapping[str, NDArray[Any]],
     thresholds: Thresholds,
-    radius: float = 1.0,
+    radius: float | None = None,
     pixels: int = PIXELS,
 ) -> hist.Hist[Any]:
     """The images of one chunk of a dataset, of all jets and of those above each threshold of each tagger.
 
     rows: from objects.rows; `weight` and `logits` (by tagger) have shape (rows,); `thresholds` are {tagger:
     {background rejection, or the name of a cut such as HALF_SIGNAL: threshold}}, the same for every chunk.
-    Jets without constituents have no image and do not count; pt beyond `radius` is in no pixel.
+    Jets without constituents have no image and do not count; pt beyond `radius`, by default that of the jets,
+    is in no pixel.
     """
+    radius = jet_stored.radius(rows) if radius is None else radius
     cloud = turned(rows)
     points = list(dict.fromkeys(point for cuts in thresholds.values() for point in cuts))
     filled = empty(datasets=[dataset], taggers=list(logits), points=points, radius=radius, pixels=pixels)
