@@ -38,9 +38,9 @@ class Term(nn.Module):
     sigmoid) or 'rank' (among the events looked at).  given: 'background' events only, 'all', or 'label' (all,
     label known).  top: look only at this fraction of the events with the highest scores.  tail: weigh each
     event by 1 / (1 - u + tail), u the rank of its score among those looked at, so that each decade of
-    rejection has the same say: a weight that depends on the score alone leaves independence the optimum; 0 for
-    equal weights.  transform of the nuisance, fitted on background: 'rank', 'probit', 'standard' or 'none'.
-    All ranks, and fractions of events, count the events by their weights.
+    rejection has the same say: a weight that depends on the score alone leaves independence the optimum; 0
+    for equal weights.  transform of the nuisance, fitted on background: 'rank', 'probit', 'standard' or
+    'none'.  All ranks, and fractions of events, count the events by their weights.
     """
 
     several = False  # whether it can protect several nuisances jointly
