@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -196,9 +195,16 @@ def peak_mib(model: Path | str, files: Sequence[str], *, chunk: int) -> float:
 
 def _grown(model: Path | str, files: list[str], chunk: int) -> float:
     chain(model, files[:1], chunk=200)  # all modules loaded, all loops compiled
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts the peak from here on; ru_maxrss would hold that of the parent.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _kib("VmRSS")
     chain(model, files, chunk=chunk)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (_kib("VmHWM") - before) / 1024
+
+
+def _kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def main() -> None:
