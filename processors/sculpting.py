@@ -13,6 +13,7 @@ from hepdecorr.columnar import features as room
 from hepdecorr.columnar import histograms, images, rows
 from hepdecorr.columnar import objects as jets
 from hepdecorr.columnar import shifts as systematics
+from hepdecorr.columnar.cuts import Cuts
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.table import Arrays, Column, Split
@@ -35,7 +36,7 @@ class Sculpting(ProcessorABC):
         taggers: Mapping[str, Path | str],
         nuisances: Mapping[str, Mapping[str, Any]],
         objects: Mapping[str, Any] | None = None,
-        selection: rows.Cuts = (),
+        selection: Cuts = (),
         weights: Sequence[str] = (),
         shifts: Mapping[str, Mapping[str, Any] | str] | None = None,
         pictures: bool = False,

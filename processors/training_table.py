@@ -11,6 +11,7 @@ from coffea.processor import ProcessorABC
 from hepdecorr.columnar import features as room
 from hepdecorr.columnar import objects as jets
 from hepdecorr.columnar import rows
+from hepdecorr.columnar.cuts import Cuts
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.table import Arrays, Column
 
@@ -33,7 +34,7 @@ class TrainingTable(ProcessorABC):
         nuisances: Mapping[str, Mapping[str, Any]],
         objects: Mapping[str, Any] | None = None,
         constituents: Mapping[str, Any] | None = None,
-        selection: rows.Cuts = (),
+        selection: Cuts = (),
         weights: Sequence[str] = (),
         label: str | None = None,
         folds: int = 10,

@@ -21,8 +21,6 @@ from hepdecorr.columnar.filesets import LABELS, Dataset, describe
 from hepdecorr.errors import InputError
 from hepdecorr.table import EVENT_IDS, Arrays, Column, Shard, Split, Table, fold, write_manifest, write_shard
 
-__all__ = ["Cuts"]  # for annotations in processors
-
 _ID_TYPES = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 
 

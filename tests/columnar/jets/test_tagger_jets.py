@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from hepdecorr.catalogue import load_file
-from hepdecorr.columnar import objects, tagger
-from hepdecorr.columnar.features import compute
+from hepdecorr.columnar import constituents, objects, tagger
+from hepdecorr.columnar.features import compute, per_constituent
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
 from hepdecorr.table import Column, Table, write_manifest, write_shard
@@ -120,6 +120,28 @@ def test_scores_do_not_depend_on_chunks(taggers: ModuleType, raw: Any, kind: str
     parts = [made.logit(raw[a:b]) for a, b in ((0, 1), (1, 8), (8, 40))]
     assert ak.all(ak.concatenate(parts) == whole)
     assert ak.all(OnnxTagger(taggers.model(kind)).logit(raw) == whole)
+
+
+def test_no_more_than_a_batch_is_padded_at_once(
+    both: OnnxTagger, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+    original = per_constituent.prepare
+
+    def watched(*args: Any, **options: Any) -> Any:
+        shapes.append(original(*args, **options).x.shape)
+        return original(*args, **options)
+
+    expected = both(raw)
+    monkeypatch.setattr(per_constituent, "prepare", watched)
+    assert ak.all(both(raw) == expected)
+    assert sum(s[0] for s in shapes) == int(ak.sum(ak.num(raw["FatJet"])))
+    assert max(s[0] for s in shapes) <= both.batch_size // 8
+    assert len({s[1] for s in shapes}) > 1  # and none further than its jets need
+    counts = np.minimum(
+        np.diff(constituents.of(objects.rows(raw, SPEC)).start), both.card.constituents.length
+    )
+    assert sum(s[0] * s[1] for s in shapes) < (counts + 8).sum()
 
 
 @pytest.mark.parametrize("kind", ["sets", "lstm"])
