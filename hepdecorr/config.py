@@ -96,6 +96,7 @@ class Objects(_Section):
     leading: int | None = Field(default=None, ge=1)  # only so many of each event, the first in pt
     radius: float | None = Field(default=None, gt=0)  # of the jets; default 0.8 for FatJet, 0.4 for Jet
     puppi: Literal["auto", "raw", "weighted"] = "auto"  # momenta of the candidates
+    substructure: Literal["auto", "stored", "computed"] = "auto"  # tau_N, softdrop mass: branches or computed
 
     @property
     def spec(self) -> dict[str, Any]:

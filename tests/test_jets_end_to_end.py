@@ -114,11 +114,14 @@ def test_a_row_is_a_jet(finished: Path) -> None:
     table = Table.open(finished / "out" / "table")
     read = table.read()
     events = [opened(finished / f"{name}.root") for name in ("w", "qcd_0", "qcd_1")]
-    pt = [ak.flatten(e.FatJet.pt[:, :2]) for e in events]
-    assert table.rows == sum(int((one >= 400).__array__().sum()) for one in pt)
+    pt = [ak.sort(e.FatJet.pt, ascending=False)[:, :2] for e in events]
+    assert table.rows == sum(int(ak.sum(one >= 400)) for one in pt)
     assert read["constituents.log_pt"].shape == (table.rows, 16)
     assert (read["constituents.count"] <= 16).all()
-    assert set(read["object"].tolist()) == {0, 1}
+    # the two of highest pt, which corrections may have moved behind the third
+    assert set(read["object"].tolist()) > {0, 1}
+    each = np.stack([read[n].astype(np.int64) for n in ("run", "luminosityBlock", "event")], 1)
+    assert np.unique(each, axis=0, return_counts=True)[1].max() == 2
     assert table.provenance["conventions"]["candidates"] == "weighted"
     # jets of one event share their fold
     keys = np.stack([read[n].astype(np.int64) for n in ("run", "luminosityBlock", "event", "fold")], 1)
@@ -134,7 +137,10 @@ def test_a_tagger_gives_every_jet_of_an_analysis_the_score_that_was_judged(finis
     assert ak.all(ak.num(logit) == ak.num(events.FatJet))
     assert ak.all(tagger(events) >= 0)
     numbers = ak.to_numpy(events.event)
-    judged = {(int(e), int(j)): s for e, j, s in zip(scores["event"], scores["object"], scores[f"{name}-1"], strict=True)}
+    judged = {
+        (int(e), int(j)): s
+        for e, j, s in zip(scores["event"], scores["object"], scores[f"{name}-1"], strict=True)
+    }
     found = 0
     for event, jets in zip(numbers.tolist(), logit.to_list(), strict=True):
         for place, value in enumerate(jets):
