@@ -36,6 +36,13 @@ def tests(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Speeds, each as a ratio to a peer in one run."""
     session.install(*INSTALL, *TEST)
-    names = session.posargs or ["features", "onnx_tagger", "training_step", "total_correlation"]
+    names = session.posargs or [
+        "features",
+        "onnx_tagger",
+        "training_step",
+        "total_correlation",
+        "constituents",
+        "jet_chain",
+    ]
     for name in names:
         session.run("python", f"benchmarks/{name}.py")

@@ -2,10 +2,10 @@
 
     python benchmarks/jets.py --data FOLDER --out results/jets
 
-FOLDER holds jets_{qcd,w,top}.root; `hepdecorr generate jets` makes such files.  Half of the events, by the
-hash of their numbers, is for testing.  Prints for each tagger, as mean and spread over the seeds: AUC, R50 and
-1/JSD at 50 % signal efficiency with its p-value and the statistical limit, and beside it the same of a
-per-mass quantile map of the plain taggers, on the same events.
+FOLDER holds jets_{qcd,w,top}.root; `hepdecorr generate jets` makes such files.  A part of the events, by the
+hash of their numbers, is for testing and seen by nothing before.  Prints for each tagger, as mean and spread
+over the seeds, AUC and R50, and for each seed 1/JSD at 50 % signal efficiency with its p-value and the
+statistical limit; beside the plain taggers the same of their per-mass quantile map, on the same events.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _line(name: str, runs: list[dict[str, Any]]) -> None:
         found = one["sculpting"]
         print(
             f"    R50 {one['r50']['value']:6.1f} [{one['r50']['low']:.1f}, {one['r50']['high']:.1f}], "
-            f"1/JSD {one['inverse_jsd_nats']['value']:7.1f} (nats) {one['inverse_jsd_bits']['value']:7.1f} (bits), "
+            f"1/JSD {one['inverse_jsd_nats']['value']:.1f} (nats) "
+            f"{one['inverse_jsd_bits']['value']:.1f} (bits), "
             f"limit {one['inverse_floor_nats']:.1f} (nats), p {found['p_value']:.4f}, "
             f"excess {found['excess']:+.4f}, below {found['excess_upper']:.4f} (95 %)"
         )
