@@ -224,6 +224,14 @@ def test_v15_by_the_same_lines(tmp_path: Path) -> None:
     assert ak.all((scores >= 0) & (scores <= 1))
 
 
+def test_an_unknown_collection_is_told_with_its_line(tmp_path: Path) -> None:
+    write_files(tmp_path, layout="pfnano")
+    (tmp_path / "jets.yaml").write_text(CONFIG.replace("collection: FatJet", "collection: FatJets"))
+    printed = hepdecorr("table", "jets.yaml", cwd=tmp_path, code=2)
+    assert "jets.yaml:12: objects.collection: the files have no collection 'FatJets'" in printed
+    assert "did you mean 'FatJet'" in printed
+
+
 def test_no_constituents_where_a_network_wants_them(tmp_path: Path) -> None:
     write_files(tmp_path, layout="plain")
     config = CONFIG.replace("schema: PFNanoAODSchema", "schema: NanoAODSchema")

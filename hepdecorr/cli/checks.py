@@ -48,6 +48,9 @@ def branches(config: Config, datasets: Sequence[Any]) -> None:
         return
     # Of 'Collection.field' only the first part: fields may be made by the schema or by behaviours.
     collections = {b.split("_")[0] for b in found}
+    if config.objects and (name := config.objects.collection) not in collections:
+        hint = catalogue.suggest(name, {b.split("_")[0] for b in found if "_" in b})
+        raise InputError(f"{config.at('objects', 'collection')}: the files have no collection {name!r}{hint}")
     for name, place in _asked(config):
         for one in features.expand([name]):
             first, dot, _ = one.partition(".")
