@@ -28,7 +28,7 @@ SMALL: dict[str, dict] = {
     "MLP": {"hidden": [12], "first": 4},
     "DeepSets": {"phi": [12, 8], "hidden": [12], "pools": 2},
     "LSTM": {"width": 8, "hidden": [8]},
-    "ParticleNet": {"blocks": [[8, 8, 8], [8, 8]], "hidden": [8], "neighbours": 3},
+    "ParticleNet": {"blocks": [[8, 8, 8], [8, 8]], "hidden": [8], "neighbours": 3, "pools": 2},
     "ParticleTransformer": {"width": 8, "heads": 2, "blocks": 1, "hidden": [8], "pair_hidden": [4]},
 }
 ORDERED = ("MLP", "LSTM")

@@ -88,3 +88,13 @@ def mean(values: Tensor, mask: Tensor) -> Tensor:
     weight = mask.to(values.dtype)
     total = torch.einsum("nl,nld->nd", weight, values)
     return total / weight.sum(1, keepdim=True).clamp_min(1)
+
+
+def pool(values: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+    """Mean of values (n, L, d), and means weighted by a softmax of scores (n, L, h): (n, (1 + h) d)."""
+    there = mask[..., None]
+    share = there / there.sum(1, keepdim=True).clamp_min(1)
+    if scores.shape[2]:
+        chosen = torch.where(there, scores, -1e9).softmax(1)
+        share = torch.cat([share, torch.where(there, chosen, 0.0)], 2)
+    return (share.transpose(1, 2) @ values).flatten(1)

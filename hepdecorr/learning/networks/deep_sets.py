@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hepdecorr.learning.networks.cloud import Cloud, needed
+from hepdecorr.learning.networks.cloud import Cloud, needed, pool
 from hepdecorr.learning.networks.mlp import layers
 
 
@@ -56,11 +56,6 @@ class DeepSets(nn.Module):
         features, constituents, mask = self.inputs(x)
         answer = self.phi(constituents)
         values, scores = answer[..., self.pools :], answer[..., : self.pools]
-        there = mask[..., None]
-        share = there / there.sum(1, keepdim=True).clamp_min(1)
-        if self.pools:
-            chosen = torch.where(there, scores, -1e9).softmax(1)
-            share = torch.cat([share, torch.where(there, chosen, 0.0)], 2)
-        pooled = share.transpose(1, 2) @ values
+        pooled = pool(values, scores, mask)
         count = mask.sum(1, keepdim=True).to(features.dtype).log1p()
-        return self.rho(torch.cat([features, count, self.norm(pooled.flatten(1))], 1))  # type: ignore[no-any-return]
+        return self.rho(torch.cat([features, count, self.norm(pooled)], 1))  # type: ignore[no-any-return]

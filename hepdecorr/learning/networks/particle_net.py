@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hepdecorr.errors import InputError
-from hepdecorr.learning.networks.cloud import Cloud, mean, needed
+from hepdecorr.learning.networks.cloud import Cloud, needed, pool
 from hepdecorr.learning.networks.coordinates import Directions
 from hepdecorr.learning.networks.mlp import ACTIVATIONS, layers
 
@@ -20,11 +20,11 @@ FAR = 1e9  # squared distance to what is no neighbour
 class ParticleNet(nn.Module):
     """Edge convolutions over nearest neighbours, found anew in each block (Qu, Gouskos, 1902.08570).
 
-    blocks: widths of the layers of each block; neighbours: k.  The first block's neighbours are near in eta
-    and phi, those of the later blocks in what the block before has learned.  Two things differ from the
-    paper.  A neighbour counts the less the farther it is, down to nothing at the place of the next one after
-    the k: the output is then continuous, and rounding in another engine cannot exchange two neighbours.
-    And the norm is a LayerNorm: see MLP.
+    blocks: widths of the layers of each block; neighbours: k; pools: as in DeepSets, over what all blocks
+    have learned.  The first block's neighbours are near in eta and phi, those of the later blocks in what the
+    block before has learned.  Two things differ from the paper.  A neighbour counts the less the farther it
+    is, down to nothing at the place of the next one after the k: the output is then continuous, and rounding
+    in another engine cannot exchange two neighbours.  And the norm is a LayerNorm: see MLP.
     """
 
     def __init__(
@@ -34,8 +34,9 @@ class ParticleNet(nn.Module):
         constituents: Sequence[str] = (),
         length: int = 0,
         outputs: int = 1,
-        blocks: Sequence[Sequence[int]] = ((32, 32), (48, 48)),
+        blocks: Sequence[Sequence[int]] = ((48, 48), (64, 64)),
         neighbours: int = 8,
+        pools: int = 4,
         hidden: Sequence[int] = (64,),
         activation: str = "silu",
         dropout: float = 0.0,
@@ -55,7 +56,8 @@ class ParticleNet(nn.Module):
             EdgeConvolution(width, widths, neighbours=neighbours, activation=activation)
             for width, widths in zip(entering, blocks, strict=False)
         )
-        pooled = sum(entering[1:])
+        self.scores = nn.Linear(sum(entering[1:]), pools)
+        pooled = sum(entering[1:]) * (1 + pools)
         self.norm = nn.LayerNorm(pooled)
         self.head = layers(
             len(features) + pooled, outputs, hidden=hidden, activation=activation, dropout=dropout
@@ -70,11 +72,13 @@ class ParticleNet(nn.Module):
         parts = self.inputs.parts(x)
         apart = self.directions.apart(parts.constituents)
         features, nodes, mask = self.inputs.scale(parts)
-        pooled: list[Tensor] = []
+        found: list[Tensor] = []
         for block in self.blocks:
-            nodes = block(nodes, squares(nodes) if pooled else apart, mask)
-            pooled.append(mean(nodes, mask))
-        return self.head(torch.cat([features, self.norm(torch.cat(pooled, 1))], 1))  # type: ignore[no-any-return]
+            nodes = block(nodes, squares(nodes) if found else apart, mask)
+            found.append(nodes)
+        known = torch.cat(found, 2)
+        pooled = self.norm(pool(known, self.scores(known), mask))
+        return self.head(torch.cat([features, pooled], 1))  # type: ignore[no-any-return]
 
 
 class EdgeConvolution(nn.Module):
