@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from coffea.processor import ProcessorABC, accumulate
 
+from hepdecorr.columnar import conventions, histograms, images, rows
 from hepdecorr.columnar import features as room
-from hepdecorr.columnar import histograms, images, rows
 from hepdecorr.columnar import objects as jets
 from hepdecorr.columnar import shifts as systematics
 from hepdecorr.columnar.cuts import Cuts
@@ -50,8 +50,7 @@ class Sculpting(ProcessorABC):
         self.taggers = {name: OnnxTagger(path, base=self.base) for name, path in taggers.items()}
         self.selection, self.weights, self.split, self.part = selection, list(weights), split, part
         self.pictures = pictures
-        collection = (objects or {}).get("collection")
-        self.shifts = systematics.build(shifts or {}, base=self.base, collection=collection)
+        self.shifts = systematics.build(shifts or {}, base=self.base, objects=objects)
         scores = [
             Column(name, "score", "", tagger.card.title or name) for name, tagger in self.taggers.items()
         ]
@@ -71,8 +70,7 @@ class Sculpting(ProcessorABC):
             arrays |= rows.identifiers(chosen, folds=self.split.folds if self.split else 10)
             arrays |= {"label": rows.labels(chosen), "weight": arrays["weight"].astype("float32")}
             shard = rows.write(events, arrays, folder=self.folder, columns=self.columns)
-        conventions = rows.conventions_of(events, self.objects)
-        record = rows.record(events, **numbers, shard=shard, conventions=conventions)
+        record = rows.record(events, **numbers, shard=shard)
         return {"histograms": accumulate([filled, *shifted]), "chunks": [record]}
 
     def apply(self, events: Any, *, systematic: str = histograms.NOMINAL) -> tuple[Any, Arrays, Any, Any]:
@@ -90,7 +88,7 @@ class Sculpting(ProcessorABC):
         with shared(chosen):
             columns = room.compute(wanted, chosen, base=self.base)
             logits = {k: np.asarray(t.logit(chosen, columns=columns)) for k, t in self.taggers.items()}
-            cutflow |= {k: n for t in self.taggers.values() for k, n in t.notes(chosen).items()}
+            about = conventions.about(chosen, wanted, cuts=self.selection, base=self.base)
         nuisances: Arrays = {name: columns[feature] for name, feature in sources.items()}
         filled = histograms.before_and_after(
             self.nuisances,
@@ -102,7 +100,8 @@ class Sculpting(ProcessorABC):
             shifts=list(self.shifts),
             systematic=systematic,
         )
-        numbers = {"sumw": sumw, "cutflow": cutflow, "rows": len(weight)}
+        cutflow |= about.notes
+        numbers = {"sumw": sumw, "cutflow": cutflow, "rows": len(weight), "conventions": about.conventions}
         return chosen, {**nuisances, **logits, "weight": weight}, filled, numbers
 
     def pictured(self, chosen: Any, arrays: Arrays, dataset: str) -> Any:

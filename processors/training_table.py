@@ -8,9 +8,9 @@ from typing import Any
 
 from coffea.processor import ProcessorABC
 
+from hepdecorr.columnar import conventions, rows
 from hepdecorr.columnar import features as room
 from hepdecorr.columnar import objects as jets
-from hepdecorr.columnar import rows
 from hepdecorr.columnar.cuts import Cuts
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.table import Arrays, Column
@@ -58,9 +58,11 @@ class TrainingTable(ProcessorABC):
         weight = rows.of_rows(weight, chosen)
         keep, cutflow = rows.select(chosen, self.selection, base=self.base)
         chosen, weight = chosen[keep], weight[keep]
+        wanted = [*self.features, *self.nuisances.values()]
         with shared(chosen):
-            computed = room.compute([*self.features, *self.nuisances.values()], chosen, base=self.base)
-            lists, notes = rows.constituent_arrays(chosen, **self.constituents)
+            computed = room.compute(wanted, chosen, base=self.base)
+            lists, beyond = rows.constituent_arrays(chosen, **self.constituents)
+            about = conventions.about(chosen, wanted, cuts=self.selection, base=self.base)
         arrays: Arrays = {name: computed[name] for name in self.features} | lists
         arrays |= {name: computed[feature] for name, feature in self.nuisances.items()}
         arrays |= rows.identifiers(chosen, folds=self.folds)
@@ -69,10 +71,10 @@ class TrainingTable(ProcessorABC):
         record = rows.record(
             events,
             sumw=sumw,
-            cutflow=cutflow | notes,
+            cutflow=cutflow | about.notes | beyond,
             rows=len(weight),
             shard=shard,
-            conventions=rows.conventions_of(events, self.objects),
+            conventions=about.conventions,
         )
         return {"chunks": [record]}
 

@@ -24,6 +24,8 @@ from hepdecorr.errors import InputError
 
 ROW_EVENT, ROW_OBJECT = "rowEvent", "rowObject"
 
+AUTO, STORED, COMPUTED = SUBSTRUCTURE = ("auto", "stored", "computed")
+
 # Attributes that begin with @ travel with slices and are left out of pickles.
 _SPEC, _EVENTS = "@hepdecorr_objects", "@hepdecorr_events"
 
@@ -36,13 +38,15 @@ def rows(events: Any, spec: Mapping[str, Any] | None) -> Any:
     Branches FatJet_* that coffea's BaseSchema leaves flat hold one value a row too.  With `leading`, only
     the so many objects of highest pt in each event.
 
-    Raises InputError for an unknown collection, one without a list for each event, and a bad `leading`.
+    Raises InputError for an unknown collection, one without a list for each event, and a bad `leading` or
+    `substructure`.
     """
     if spec is None:
         return events
     if not isinstance(events, ak.Array):
         raise InputError(f"events must be an awkward array of records, not {type(events).__name__}")
     collection, most = _collection(events, spec), _leading(spec)
+    substructure(spec)
     start = np.concatenate([[0], np.cumsum(branches.counts(events, collection))])
     event = np.repeat(np.arange(len(events)), np.diff(start))
     place = np.arange(start[-1])
@@ -64,6 +68,18 @@ def spec(rows: Any) -> Mapping[str, Any] | None:
     """What `rows` were made with, also after a selection; None for events."""
     found = rows.attrs.get(_SPEC) if isinstance(rows, ak.Array) else None
     return found if isinstance(found, Mapping) else None
+
+
+def substructure(spec: Mapping[str, Any]) -> str:
+    """Where tau_N, softdrop mass and the like come from, `spec["substructure"]`.
+
+    AUTO: the file's branch where there is one, else computed from constituents; STORED: the branch, or an
+    error; COMPUTED: never the branch.  Raises InputError for another word.
+    """
+    asked = spec.get("substructure", AUTO)
+    if asked not in SUBSTRUCTURE:
+        raise InputError(f"objects: substructure {asked!r}; it is {', '.join(SUBSTRUCTURE)}")
+    return str(asked)
 
 
 def source(rows: Any) -> Any:

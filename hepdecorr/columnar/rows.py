@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.columnar import constituents, features, objects
+from hepdecorr.columnar import conventions, features, objects
 from hepdecorr.columnar.cuts import Cuts, Mask, checked, cut_name, passes
 from hepdecorr.columnar.features import per_constituent
 from hepdecorr.columnar.features.branches import branch, numbers
@@ -153,9 +153,9 @@ def constituent_columns(names: Sequence[str], *, length: int) -> list[Column]:
 
 
 def constituent_arrays(chosen: Any, names: Sequence[str], *, length: int) -> tuple[Arrays, dict[str, int]]:
-    """The columns of `constituent_columns` for these rows, and what the cutflow says of them.
+    """The columns of `constituent_columns` for these rows, and how many constituents are beyond `length`.
 
-    Constituents are in falling order of pt, zero beyond the last; those beyond `length` are counted.
+    They are in falling order of pt, zero beyond the last.
     """
     if not names:
         return {}, {}
@@ -163,7 +163,7 @@ def constituent_arrays(chosen: Any, names: Sequence[str], *, length: int) -> tup
     arrays: Arrays = {f"constituents.{n}": found.x[:, :, i] for i, n in enumerate(names)}
     arrays["constituents.count"] = found.mask.sum(axis=1, dtype=np.int16)
     beyond = {f"constituents beyond {length}": found.dropped} if found.dropped else {}
-    return arrays, constituents.notes(chosen) | beyond
+    return arrays, beyond
 
 
 def fixed_columns(of: Mapping[str, Any] | None = None) -> list[Column]:
@@ -193,7 +193,7 @@ def record(
     """What became of a chunk of events, in plain data.
 
     Chunks without rows count too: their weights are in sumw.  `conventions` are those of the file
-    (constituents.conventions), which finish_table compares.
+    (conventions.about), which finish_table compares.
     """
     about = metadata(events)
     return {
@@ -259,34 +259,9 @@ def finish_table(
             raise InputError(f"dataset {d.name!r}: no event is left ({flow or 'its files have no events'})")
         content[d.name] = {**total, **describe(d), "read_sumw": total["sumw"]}
     shards = [Shard(**c["shard"]) for c in chunks if c["shard"] is not None]
-    if found := conventions(chunks):
+    if found := conventions.agreed(chunks):
         provenance = {**provenance, "conventions": found}
     return write_manifest(folder, shards, columns=columns, datasets=content, provenance=provenance)
-
-
-def conventions_of(events: Any, of: Mapping[str, Any] | None) -> dict[str, str]:
-    """What a file's objects and constituents are, for `record`; {} where rows are events."""
-    if of is None:
-        return {}
-    return constituents.conventions(events, of)
-
-
-def conventions(chunks: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The conventions of the files of these records; InputError names two files that differ.
-
-    A file without constituents says nothing of their convention.
-    """
-    found: dict[str, tuple[str, str]] = {}
-    for chunk in sorted(chunks, key=lambda c: (c["dataset"], c["source"], c["start"])):
-        for key, value in chunk.get("conventions", {}).items():
-            known, source = found.setdefault(key, (value, chunk["source"]))
-            if value != known:
-                raise InputError(
-                    f"{source} and {chunk['source']} differ in their {key}: {known!r} and {value!r}; what "
-                    f"learns from both learns nonsense, so leave one kind out, or make them alike with "
-                    f"'puppi' in 'objects'"
-                )
-    return {key: value for key, (value, _) in found.items()}
 
 
 def summaries(chunks: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

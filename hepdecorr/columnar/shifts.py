@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,18 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from hepdecorr import catalogue
+from hepdecorr.columnar.constituent_scale import ConstituentScale
 from hepdecorr.columnar.corrections import Correction
-from hepdecorr.columnar.features.branches import branch, columns, counts, names, numbers
+from hepdecorr.columnar.features.branches import branch, counts, numbers
+from hepdecorr.columnar.scaling import JET_FIELDS, has, multiplied, positive
 from hepdecorr.errors import InputError
 from hepdecorr.table import EVENT_IDS, splitmix64
 
-__all__ = ["ConstituentScale", "JetEnergyResolution", "JetEnergyScale"]
+__all__ = ["ConstituentScale", "JetEnergyResolution", "JetEnergyScale", "multiplied"]
 
 Floats = NDArray[np.float64]
 Shift = Callable[[Any], Any]
 
-_JET_FIELDS = ("pt", "mass", "msoftdrop")
-_CANDIDATES = ("PFCands", "PFCand")
 _SMALLEST = 1e-3  # of a resolution's factors: below it a jet would turn round
 
 
@@ -43,14 +42,18 @@ def build(
     *,
     base: Path | None = None,
     collection: str | None = None,
+    objects: Mapping[str, Any] | None = None,
 ) -> dict[str, Shift]:
     """The shifts by name, from {type: Name, **arguments} or 'my_shifts.py:shift'.
 
     A name stands for a class of this module, or for a class or function of the user's; arguments beside
-    `type` are bound to a function.  `collection` is the jets' where a block names none, and files count from
-    `base`.  Raises InputError that names the shift.
+    `type` are bound to a function.  `objects` are the analysis's: their collection, or `collection`, is the
+    jets' where a block names none.  Files count from `base`.  Raises InputError that names the shift.
     """
-    known = {"folder": base or Path()} | ({"collection": collection} if collection else {})
+    known: dict[str, Any] = {"folder": base or Path()}
+    known |= {} if objects is None else {"objects": objects}
+    if collection := collection or (objects or {}).get("collection"):
+        known["collection"] = collection
     found: dict[str, Shift] = {}
     for name, spec in specs.items():
         try:
@@ -58,6 +61,21 @@ def build(
         except InputError as err:
             raise InputError(f"shift {name!r}: {err}") from None
     return found
+
+
+def files(specs: Mapping[str, Mapping[str, Any] | str], base: Path | None = None) -> list[Path]:
+    """The files that the shifts read beside code, those of correctionlib: what stands under 'file'.
+
+    Relative ones count from `base`; each comes once, sorted, whether it is there or not.
+    """
+    found: set[Path] = set()
+    left: list[Any] = list(specs.values())
+    while left:
+        if isinstance(block := left.pop(), Mapping):
+            left += block.values()
+            if isinstance(file := block.get("file"), str):
+                found.add((base or Path()) / Path(file).expanduser())
+    return sorted(found)
 
 
 def _shift(spec: Mapping[str, Any] | str, *, base: Path | None, known: Mapping[str, Any]) -> Shift:
@@ -169,48 +187,6 @@ class JetEnergyResolution:
         return multiplied(events, self.collection, factor, fields=_there(self, events))
 
 
-class ConstituentScale:
-    """Multiplies pt and mass of particle-flow candidates by `factor`; the jets' own branches stay.
-
-    With `pdg_ids`, e.g. [22] for photons or [130] for neutral hadrons, only of those with such an |pdgId|.
-    `candidates` names their collection; by default PFCands or PFCand, whichever is there.
-    """
-
-    def __init__(
-        self, *, factor: float, pdg_ids: Sequence[int] | None = None, candidates: str | None = None
-    ) -> None:
-        self.factor, self.candidates = _positive(factor, "factor"), candidates
-        self.pdg_ids = None if pdg_ids is None else [abs(int(i)) for i in pdg_ids]
-
-    def __call__(self, events: Any) -> Any:
-        """The events with other candidates."""
-        collection = self.candidates or _candidates(events)
-        factor: Floats = np.array(self.factor)
-        if self.pdg_ids is not None:
-            _, (pdg,) = columns(events, collection, "pdgId")
-            factor = np.where(np.isin(np.abs(pdg), self.pdg_ids), self.factor, 1.0)
-        fields = [f for f in ("pt", "mass") if _has(events, collection, f)] or ["pt"]
-        return multiplied(events, collection, factor, fields=fields)
-
-
-def multiplied(events: Any, collection: str, factor: Floats, *, fields: Sequence[str]) -> Any:
-    """The events with `fields` of a collection times `factor`, one number or one for each of its objects.
-
-    Behaviours, metadata and what is not read yet stay as they are.  Works on branches 'FatJet_pt' too.
-    """
-    start, values = columns(events, collection, *fields)
-    record = events[collection] if collection in events.fields else None
-    for field, old in zip(fields, values, strict=True):
-        kept = _dtype(branch(events, f"{collection}.{field}"))
-        flat = ak.contents.NumpyArray((old * factor).astype(kept))
-        new = ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(start), flat))
-        if record is None:
-            events = ak.with_field(events, new, f"{collection}_{field}")
-        else:
-            record = ak.with_field(record, new, field)
-    return events if record is None else ak.with_field(events, record, collection)
-
-
 def normal(events: Any, collection: str, *, seed: int = 0) -> Floats:
     """A standard normal number for each object of a collection, from its event's numbers and its place."""
     many = counts(events, collection)
@@ -231,12 +207,12 @@ def _scale(
     if (factor is None) == (file is None):
         raise InputError("give 'factor', or 'file', 'correction' and 'inputs'")
     if factor is not None:
-        return _positive(factor, "factor")
+        return positive(factor, "factor")
     return _correction({"file": file, "correction": correction, "inputs": inputs}, folder)
 
 
 def _part(value: Any, name: str, folder: Path | str) -> float | Correction:
-    return _correction(value, folder) if isinstance(value, Mapping) else _positive(value, name)
+    return _correction(value, folder) if isinstance(value, Mapping) else positive(value, name)
 
 
 def _correction(spec: Mapping[str, Any], folder: Path | str) -> Correction:
@@ -249,40 +225,11 @@ def _correction(spec: Mapping[str, Any], folder: Path | str) -> Correction:
     return Correction(file=spec["file"], correction=spec["correction"], inputs=spec["inputs"], folder=folder)
 
 
-def _positive(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InputError(f"{name} must be a number above 0 (given: {value!r})")
-    return float(value)
-
-
 def _evaluated(part: float | Correction, events: Any, collection: str) -> Floats:
     return part(events, collection) if isinstance(part, Correction) else np.array(part)
 
 
 def _there(shift: JetEnergyScale | JetEnergyResolution, events: Any) -> Sequence[str]:
     """The fields to multiply: those asked for, or of the usual ones those that are there."""
-    found = [f for f in _JET_FIELDS if _has(events, shift.collection, f)]
+    found = [f for f in JET_FIELDS if has(events, shift.collection, f)]
     return shift.fields or found or ["pt"]  # of a collection that is not there, pt is what is missed
-
-
-def _has(events: Any, collection: str, field: str) -> bool:
-    try:
-        branch(events, f"{collection}.{field}")
-    except InputError:
-        return False
-    return True
-
-
-def _candidates(events: Any) -> str:
-    for name in _CANDIDATES:
-        if _has(events, name, "pt"):
-            return name
-    there = {n.partition(".")[0] for n in names(events)}
-    raise InputError(f"no candidates ({' or '.join(_CANDIDATES)}) among {', '.join(sorted(there))}")
-
-
-def _dtype(values: Any) -> Any:
-    layout = ak.to_layout(values)
-    while not layout.is_numpy:
-        layout = layout.content
-    return layout.dtype

@@ -14,7 +14,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.columnar import constituents, features, inputs, objects, sessions
+from hepdecorr.columnar import constituents, conventions, features, inputs, objects, sessions
 from hepdecorr.columnar.features import branches, per_constituent
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.rows import place
@@ -26,12 +26,6 @@ logger = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 
 _CLOUD = 8  # a batch has so many times fewer rows where each has constituents
-_REMEDIES = {
-    "candidates": (
-        ": momenta are with Puppi weights in the one and without in the other (PFNano stores raw ones, "
-        "NanoAOD v15 weighted ones); take files of the kind it was trained on, or train it on such files"
-    ),
-}
 _TOLD: set[str] = set()  # models of which this process has said that jets were empty
 
 
@@ -124,8 +118,13 @@ class OnnxTagger:
         return self._arranged(events, sessions.OUTPUTS[1:], columns=columns)
 
     def notes(self, rows: Any) -> dict[str, int]:
-        """What is odd about the constituents of these rows, counted, for a cutflow."""
-        return {} if self.card.constituents is None else constituents.notes(rows)
+        """What is odd about what it reads of these rows, counted, for a cutflow."""
+        names = self.feature_names
+        found = features.fallbacks(rows, names, base=self.base) if self.card.objects else {}
+        sources = features.sources(rows, names, base=self.base) if self.card.objects else {}
+        if self.card.constituents or features.of_constituents(names, sources, base=self.base):
+            found |= constituents.notes(rows)
+        return found
 
     def passes(self, events: Any, *, rejection: float = 0.95) -> Any:
         """Whether each event or object passes the card's working point of this background rejection."""
@@ -154,45 +153,53 @@ class OnnxTagger:
     def check_conventions(self, events: Any) -> None:
         """InputError when these are other events than the tagger was trained on.
 
-        That is another schema, or for objects another collection or radius, or constituents whose momenta
-        mean something else.
+        That is another schema, or for objects another collection or radius, features that come from a
+        branch instead of constituents or the other way round, or, where it uses them, constituents whose
+        momenta mean something else.
         """
         if not self.card.objects:
             schema = schema_name(events)
             if schema is not None:
                 self._compare({"schema": schema}, "these events")
             return
-        spec = objects.spec(events) or self.card.objects
-        about = {key: spec.get(key) for key in ("collection", "radius")}
-        for key, value in about.items():
+        rows = self._every(events)
+        spec = objects.spec(rows) or {}
+        for key in ("collection", "radius"):
+            value = spec.get(key)
             if value != (trained := self.card.objects.get(key)):
                 raise InputError(
                     f"{place(events)}{self.source}: the tagger was trained on objects with {key} "
                     f"{trained!r}, these have {key} {value!r}; give 'objects' as in training"
                 )
-        found = constituents.conventions(events, spec)
+        found = constituents.conventions(rows, spec)
         if self.card.constituents is not None and "candidates" not in found:
             raise InputError(
                 f"{place(events)}tagger {self.card.name} needs the constituents of {found['collection']}, "
                 f"and there is no table of them in this file: take PFNano or NanoAOD v15, or a tagger on "
                 f"features of the jets alone"
             )
+        with self._blamed(events):
+            found |= features.sources(rows, self.feature_names, base=self.base)
         self._compare(found, f"{place(events)}these events")
 
     def _compare(self, found: Mapping[str, Any], of: str) -> None:
-        for key, value in self.card.conventions.items():
-            if key in found and str(found[key]) != value:
-                wrong = f"trained with {key} {value!r}, {of} came with {found[key]!r}"
-                raise InputError(f"{self.source}: the tagger was {wrong}{_REMEDIES.get(key, '')}")
+        wrong = conventions.difference(self.card, found, of=of, base=self.base)
+        if wrong:
+            raise InputError(f"{self.source}: the tagger was {wrong}")
+
+    def _every(self, events: Any) -> Any:
+        """The events, or where the tagger is one of objects a row for each of them."""
+        if not self.card.objects or objects.spec(events) is not None:
+            return events
+        with self._blamed(events):
+            every = {key: value for key, value in self.card.objects.items() if key != "leading"}
+            return objects.rows(events, every)
 
     def _rows(self, events: Any) -> Any:
-        """The events, or each of their objects where the tagger is one of objects, checked."""
-        with self._blamed(events):
-            if self.card.objects and objects.spec(events) is None:
-                every = {key: value for key, value in self.card.objects.items() if key != "leading"}
-                events = objects.rows(events, every)
-        self.check_conventions(events)
-        return events
+        """As `_every`, checked."""
+        rows = self._every(events)
+        self.check_conventions(rows)
+        return rows
 
     def _arranged(
         self, events: Any, outputs: Sequence[str], *, columns: Mapping[str, NDArray[Any]] | None = None

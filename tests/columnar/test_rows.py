@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from coffea.nanoevents import NanoEventsFactory
 
-from hepdecorr.columnar import rows
+from hepdecorr.columnar import conventions, rows
 from hepdecorr.columnar.filesets import expand
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.columnar.weighting import with_sumw
@@ -151,18 +151,18 @@ def test_sums_do_not_depend_on_order() -> None:
 
 
 def test_conventions_of_all_files_must_agree() -> None:
-    def chunk(source: str, **conventions: str) -> dict[str, Any]:
-        return {"dataset": "a", "source": source, "start": 0, "conventions": conventions}
+    def chunk(source: str, **found: str) -> dict[str, Any]:
+        return {"dataset": "a", "source": source, "start": 0, "conventions": found}
 
     raw, plain = chunk("a.root", collection="Jet", candidates="raw"), chunk("b.root", collection="Jet")
     for order in ([raw, plain], [plain, raw]):
-        assert rows.conventions(order) == {"collection": "Jet", "candidates": "raw"}
-    assert rows.conventions([chunk("c.root")]) == {}
+        assert conventions.agreed(order) == {"collection": "Jet", "candidates": "raw"}
+    assert conventions.agreed([chunk("c.root")]) == {}
     weighted = chunk("d.root", collection="Jet", candidates="weighted")
     with pytest.raises(
         InputError, match=r"a.root and d.root differ in their candidates: 'raw' and 'weighted'"
     ):
-        rows.conventions([weighted, plain, raw])
+        conventions.agreed([weighted, plain, raw])
 
 
 def test_missing_sums_of_weights_are_counted(making: ModuleType, tmp_path: Path, code: Path) -> None:

@@ -10,7 +10,8 @@ B -> K* gamma, "bsgamma_shapes" the part of it that hardly knows M_bc) and patte
 they are, and functions of the user, who may declare unit and title with `@feature(unit="GeV",
 title=r"$p_T$")`.  Features of a B candidate are computed in the e+e- centre-of-mass frame.  Features of jets
 ("jets_atlas", "jet_shapes", "tau21", ...) take rows of `hepdecorr.columnar.objects` in the place of events;
-`sources` says which of them come from a branch and which are computed, `fallbacks` counts what was mended.
+`sources` says which of them come from a branch and which are computed, `of_constituents` whether one needs
+constituents, `fallbacks` counts what was mended.
 Everything is computed in float64 and comes as float32.  Nothing is NaN: where a definition divides 0 by 0
 the docstring says what stands there.
 
@@ -29,7 +30,7 @@ from hepdecorr.columnar.features.computing import (
     describe,
     expand,
 )
-from hepdecorr.columnar.features.jet_stored import fallbacks, sources
+from hepdecorr.columnar.features.origins import fallbacks, of_constituents, sources, used
 from hepdecorr.columnar.features.sharing import Description, Feature, feature, shared
 
 __all__ = [
@@ -44,8 +45,10 @@ __all__ = [
     "expand",
     "fallbacks",
     "feature",
+    "of_constituents",
     "shared",
     "sources",
+    "used",
 ]
 
 

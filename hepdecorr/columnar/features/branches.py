@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import awkward as ak
@@ -15,14 +16,24 @@ from hepdecorr.errors import InputError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Attributes that begin with @ travel with slices and are left out of pickles.
+_OUTDATED = "@hepdecorr_outdated"
+
+
+class Outdated(InputError):
+    """A branch that no longer fits the events, as a shift has changed what it was made of."""
+
 
 def branch(events: Any, name: str) -> Any:
     """The branch 'Collection.field', or a flat 'field', as it is in the events.
 
     Without the collection a flat 'Collection_field' is taken, as uproot and coffea's BaseSchema give it.
-    Raises InputError that names the branch and the nearest one there is.
+    Raises InputError that names the branch and the nearest one there is, and for one that a shift has left
+    behind (`outdated`).
     """
     collection, _, field = name.partition(".")
+    if why := events.attrs.get(_OUTDATED, {}).get(name if field else name.replace("_", ".", 1)):
+        raise Outdated(f"branch {name!r} {why}")
     if not field and name in events.fields:
         return events[name]
     if field and f"{collection}_{field}" in events.fields:
@@ -31,6 +42,12 @@ def branch(events: Any, name: str) -> Any:
     if field and collection in events.fields and field in events.layout[collection].fields:
         return events[collection, field]
     raise InputError(f"no branch {name!r}{suggest(name, names(events))}")
+
+
+def outdated(events: Any, why: Mapping[str, str]) -> Any:
+    """The events, with branches 'Collection.field' that no longer fit the rest; `branch` refuses them."""
+    attrs = {**events.attrs, _OUTDATED: {**events.attrs.get(_OUTDATED, {}), **why}}
+    return ak.Array(events.layout, behavior=events.behavior, attrs=attrs)
 
 
 def names(events: Any) -> list[str]:

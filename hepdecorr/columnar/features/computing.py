@@ -186,6 +186,8 @@ def _values(name: str, events: Any, *, base: Path | None) -> Any:
         return _function(name, base=base)(events)
     try:
         return branches.branch(events, name)
+    except branches.Outdated:
+        raise
     except InputError:
         known = [*_known(), *branches.names(events)]
         raise InputError(f"neither a feature nor a branch{catalogue.suggest(name, known)}") from None

@@ -8,7 +8,7 @@ import numpy as np
 
 from hepdecorr.columnar import constituents
 from hepdecorr.columnar.features.branches import Floats
-from hepdecorr.columnar.features.jet_stored import collection, has_constituents, stored
+from hepdecorr.columnar.features.jet_stored import collection, counts_constituents, stored
 from hepdecorr.columnar.features.sharing import feature
 
 # What a lighter jet counts as in a logarithm of the mass [GeV].
@@ -63,9 +63,9 @@ def rho_ddt(rows: Any) -> Floats:
 def n_constituents(rows: Any) -> Floats:
     """How many constituents the jet has in the file, less those without momentum.
 
-    Where the file has no table of constituents, its branch nConstituents.
+    Where the file has no table of constituents, or with `substructure: stored`, its branch nConstituents.
     """
-    if has_constituents(rows):
+    if counts_constituents(rows):
         return np.diff(constituents.of(rows).start).astype(np.float64)
     return stored(rows, "nConstituents")
 

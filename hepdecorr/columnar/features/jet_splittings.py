@@ -14,7 +14,7 @@ import numpy as np
 from hepdecorr.columnar.features.branches import Floats
 from hepdecorr.columnar.features.jet_clustering import groomed_mass, kt_subjets
 from hepdecorr.columnar.features.jet_momenta import divided, sums
-from hepdecorr.columnar.features.jet_stored import has, stored
+from hepdecorr.columnar.features.jet_stored import stored, takes
 from hepdecorr.columnar.features.sharing import feature, intermediate
 
 
@@ -50,14 +50,14 @@ def kt_dr(rows: Any) -> Floats:
 
 @feature(unit="GeV", title=r"$m_\mathrm{SD}$")
 def softdrop_mass(rows: Any) -> Floats:
-    """Soft-drop mass: the branch msoftdrop where there is one, else computed from the constituents.
+    """Soft-drop mass: the branch msoftdrop where there is one (see `substructure`), else computed.
 
     Branch: as stored (CMS corrects the subjets of its puppi jets); 0 where it is negative (CMS writes -1 for
     jets without a groomed partner) or NaN.  Computed: Cambridge/Aachen, z_cut = 0.1, beta = 0 (A. J.
     Larkoski et al., JHEP 05 (2014) 146, arXiv:1402.2657, eq. 1.1), uncorrected; of a single constituent its
     own mass, 0 without constituents.  The two differ; `features.sources` says which one a file gives.
     """
-    return stored(rows, "msoftdrop") if has(rows, "msoftdrop") else groomed_mass(rows)
+    return stored(rows, "msoftdrop") if takes(rows, "msoftdrop") else groomed_mass(rows)
 
 
 @intermediate

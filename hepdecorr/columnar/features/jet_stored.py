@@ -26,7 +26,10 @@ BRANCHES: Mapping[str, tuple[str, ...]] = {
     **{f"tau{n + 1}{n}": (f"tau{n + 1}", f"tau{n}") for n in (1, 2, 3)},
 }
 
-_EITHER = {"softdrop_mass", *(name for name in BRANCHES if name.startswith("tau"))}
+# What is computed from constituents where there is no branch.
+EITHER = frozenset({"softdrop_mass", *(name for name in BRANCHES if name.startswith("tau"))})
+
+BRANCH, COMPUTED = "branch", "computed"
 
 
 def collection(rows: Any) -> str:
@@ -51,16 +54,26 @@ def radius(rows: Any) -> float:
         ) from None
 
 
-def has(rows: Any, *fields: str) -> bool:
-    """Whether the collection has all these branches."""
-    name = collection(rows)
-    inner = rows.layout[name].fields if name in rows.fields else []
-    return all(field in inner or f"{name}_{field}" in rows.fields for field in fields)
+def takes(rows: Any, *fields: str) -> bool:
+    """Whether a feature takes these branches, rather than compute from constituents: see `substructure`.
+
+    Raises InputError where they are asked for and not there.
+    """
+    asked = objects.substructure(_spec(rows))
+    missing = [field for field in fields if not _has(rows, field)]
+    if missing and asked == objects.STORED:
+        raise InputError(
+            f"objects: 'substructure: stored' wants branch '{collection(rows)}.{missing[0]}', which is not "
+            f"there; compute from constituents with 'computed', or take files that have it"
+        )
+    return asked != objects.COMPUTED and not missing
 
 
-def has_constituents(rows: Any) -> bool:
-    """Whether the file has a table of the jets' constituents."""
-    return "candidates" in constituents.conventions(rows, _spec(rows))
+def counts_constituents(rows: Any) -> bool:
+    """Whether n_constituents counts them, as it does where there are some, or takes the branch."""
+    asked = objects.substructure(_spec(rows))
+    table = "candidates" in constituents.conventions(rows, _spec(rows))
+    return asked == objects.COMPUTED or (asked == objects.AUTO and table)
 
 
 @intermediate
@@ -75,29 +88,33 @@ def stored(rows: Any, field: str) -> Floats:
 
 
 def sources(rows: Any, names: Iterable[str]) -> dict[str, str]:
-    """Where each of the features gets its values from in this file: 'branch' or 'computed'.
-
-    Only features that can have either; a tagger trained with one source must not be given the other
-    unawares, as radius, axes and pile-up treatment may differ.
-    """
+    """Where each of the features that can have either gets its values from: BRANCH or COMPUTED."""
     found = {}
     for name in names:
         if name == "n_constituents":
-            found[name] = "computed" if has_constituents(rows) else "branch"
-        elif name in _EITHER:
-            found[name] = "branch" if has(rows, *BRANCHES[name]) else "computed"
+            found[name] = COMPUTED if counts_constituents(rows) else BRANCH
+        elif name in EITHER:
+            found[name] = BRANCH if takes(rows, *BRANCHES[name]) else COMPUTED
     return found
 
 
 def fallbacks(rows: Any, names: Iterable[str]) -> dict[str, int]:
     """How many rows have a branch, read by one of the features, that `stored` gave as 0; none is left out."""
+    names = list(names)
+    computed = {name for name, source in sources(rows, names).items() if source == COMPUTED}
+    read = [field for name in names if name not in computed for field in BRANCHES.get(name, ())]
     counted = {}
-    for field in dict.fromkeys(field for name in names for field in BRANCHES.get(name, ())):
-        if field != "nConstituents" and has(rows, field):
-            bad = int(_invalid(per_event(rows, f"{collection(rows)}.{field}")).sum())
-            if bad:
-                counted[f"{collection(rows)}.{field} negative or not finite, 0 taken"] = bad
+    for field in dict.fromkeys(read):
+        bad = int(_invalid(per_event(rows, f"{collection(rows)}.{field}")).sum())
+        if bad:
+            counted[f"{collection(rows)}.{field} negative or not finite, 0 taken"] = bad
     return counted
+
+
+def _has(rows: Any, field: str) -> bool:
+    name = collection(rows)
+    inner = rows.layout[name].fields if name in rows.fields else []
+    return field in inner or f"{name}_{field}" in rows.fields
 
 
 def _invalid(values: Floats) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,15 +17,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Description:
-    """What stands on an axis: the name, the unit ("" if none) and the title in matplotlib's math."""
+    """What stands on an axis: the name, the unit ("" if none) and the title in matplotlib's math.
+
+    `uses` are the features and "constituents" that a user's function is made of; None: it does not say.
+    """
 
     name: str
     unit: str = ""
     title: str = ""
+    uses: tuple[str, ...] | None = None
 
 
-def feature(*, unit: str = "", title: str = "") -> Callable[[F], F]:
+def feature(*, unit: str = "", title: str = "", uses: Iterable[str] | None = None) -> Callable[[F], F]:
     r"""Mark `events -> one number per event` as a feature and say its unit and title.
+
+    A function of jets should say in `uses` which features of this room it calls ("tau21") and whether it
+    reads "constituents"; () for branches alone.  One that does not is taken to read constituents: where its
+    training table has some, the tagger takes no files whose constituents mean something else.
 
     >>> @feature(unit="GeV", title=r"$p_T$")
     ... def leading_pt(events):
@@ -33,9 +42,11 @@ def feature(*, unit: str = "", title: str = "") -> Callable[[F], F]:
     'GeV'
     """
 
+    made_of = None if uses is None else tuple(uses)
+
     def mark(function: F) -> F:
         name = function.__name__
-        function.description = Description(name, unit, title or name)  # type: ignore[attr-defined]
+        function.description = Description(name, unit, title or name, made_of)  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -54,6 +65,7 @@ def family(function: Feature, *, name: str, doc: str, unit: str = "", title: str
 class _Chunk(NamedTuple):
     layout: Any
     results: dict[Any, Any]
+    asked: set[Any]
 
 
 # A context variable and not an attribute of the events: slices inherit attributes, threads share them, and
@@ -73,11 +85,21 @@ def shared(events: Any) -> Iterator[None]:
     if current is not None and current.layout is events.layout:
         yield
         return
-    token = _CHUNK.set(_Chunk(events.layout, {}))
+    opened = _Chunk(events.layout, {}, set())
+    token = _CHUNK.set(opened)
     try:
         yield
     finally:
         _CHUNK.reset(token)
+        if current is not None:
+            current.asked.update(opened.asked)
+
+
+def asked_for(function: Callable[..., Any], events: Any) -> bool:
+    """Whether an intermediate was asked for since `shared(events)` was opened, of these or other events."""
+    chunk = _CHUNK.get()
+    asked = set() if chunk is None or chunk.layout is not events.layout else chunk.asked
+    return inspect.unwrap(function) in asked
 
 
 def intermediate(function: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
@@ -89,6 +111,8 @@ def intermediate(function: Callable[Concatenate[Any, P], T]) -> Callable[Concate
     @functools.wraps(function)
     def look_up(events: Any, *args: P.args, **kwargs: P.kwargs) -> T:
         chunk = _CHUNK.get()
+        if chunk is not None:
+            chunk.asked.add(function)
         if chunk is None or chunk.layout is not events.layout:
             return function(events, *args, **kwargs)
         key = (function, args, tuple(kwargs.items()))

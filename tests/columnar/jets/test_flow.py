@@ -294,9 +294,8 @@ def test_everything_is_done_again_under_a_shift(
                 np.testing.assert_allclose(found, expected, err_msg=f"{name} {tagger} {category}")
                 totals[name, tagger, category] = tuple(found)
     assert len({totals[s, "sets", "before"] for s in ("nominal", "jes_up", "jer")}) == 3
-    assert totals["candidates", "sets", "before"] == totals["nominal", "sets", "before"]
+    assert totals["candidates", "sets", "before"] != totals["nominal", "sets", "before"]
     assert totals["candidates", "sets", "pass 0.5"] != totals["nominal", "sets", "pass 0.5"]
-    assert totals["candidates", "taus", "pass 0.5"] == totals["nominal", "taus", "pass 0.5"]
 
 
 def test_scores_are_those_of_the_events_as_they_are(

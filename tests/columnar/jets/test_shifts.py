@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 from correctionlib import schemav2 as cs
 
+from hepdecorr.catalogue import load_file
 from hepdecorr.columnar import constituents, features, objects, shifts
 from hepdecorr.columnar.features import branches, per_constituent
 from hepdecorr.errors import InputError
+
+making = load_file(Path(__file__).with_name("making_rows.py"))
 
 SPEC = {"collection": "FatJet"}
 MINE = """
@@ -125,10 +129,150 @@ def test_constituents_of_some_kind(files: dict[str, Path], opened: Any, layout: 
         found = ratio(shifted, events, f"{table}.{name}")
         np.testing.assert_allclose(found[there], np.where(hit, 0.9, 1)[there], rtol=1e-6)
         assert len(np.unique(found[there].round(6))) == 2
-    np.testing.assert_array_equal(flat(shifted, "FatJet.pt"), flat(events, "FatJet.pt"))
     every = build({"type": "ConstituentScale", "factor": 0.9})(events)
     old, new = (constituents.of(objects.rows(e, SPEC)) for e in (events, every))
     np.testing.assert_allclose(new.pt, old.pt * 0.9, rtol=1e-6)
+
+
+KIND = {"type": "ConstituentScale", "factor": 0.8, "pdg_ids": [22, 211]}
+
+
+@pytest.mark.parametrize("layout", ["pfnano_raw", "pfnano", "v15"])
+def test_jets_move_as_their_constituents_do(
+    files: dict[str, Path], opened: Any, layout: str, schema: str
+) -> None:
+    events = opened(files[layout], schema=schema)
+    shifted = build(KIND)(events)
+    sums = [momenta(objects.rows(e, SPEC)) for e in (events, shifted)]
+    expected = {
+        "pt": sums[1].pt / sums[0].pt,
+        # of one massless constituent there is no ratio of masses
+        "mass": np.where(sums[0].mass > 0.01, sums[1].mass / np.maximum(sums[0].mass, 0.01), np.nan),
+    }
+    for name, by in expected.items():
+        there = np.isfinite(by)
+        found = ratio(shifted, events, f"FatJet.{name}")
+        np.testing.assert_allclose(found[there], by[there], rtol=2e-4)
+        assert there.sum() > 40
+        assert len(np.unique(found.round(4))) > 30
+        assert ((found > 0.7) & (found < 1.4)).all()
+    # the closure of the constituents on their jets stays what it is
+    before, after = (constituents.closure(objects.rows(e, SPEC)) for e in (events, shifted))
+    np.testing.assert_allclose(after, before, rtol=1e-4)
+
+
+def momenta(rows: Any) -> Any:
+    """pt and mass of the sums of the constituents, made jet by jet."""
+    found = constituents.of(rows)
+    each = np.stack([found.pt, found.eta, found.phi, found.mass], axis=1)
+    return SimpleNamespace(**making.four_momenta(np.split(each, found.start[1:-1])))
+
+
+def test_one_factor_for_all_constituents_is_one_for_their_jets(
+    jets: Any, made: dict[str, Any], tmp_path: Path, opened: Any, schema: str
+) -> None:
+    links = made["JetLink"][made["JetLink"]["jetIdx"] > 0]
+    changed = {"FatJetPFCands_jetIdx": links["jetIdx"], "FatJetPFCands_pFCandsIdx": links["candIdx"]}
+    path = jets.write(tmp_path / "a.root", made, layout="pfnano_raw", changed=changed)
+    events = opened(path, schema=schema)
+    shifted = build({"type": "ConstituentScale", "factor": 1.1})(events)
+    # the first jet of each event has none here
+    expected = np.where(np.asarray(objects.rows(events, SPEC)["rowObject"]) == 0, 1, 1.1)
+    for name in ("pt", "mass"):
+        np.testing.assert_allclose(ratio(shifted, events, f"FatJet.{name}"), expected, rtol=1e-6)
+    groomed = flat(events, "FatJet.msoftdrop")
+    np.testing.assert_allclose(flat(shifted, "FatJet.msoftdrop"), groomed * expected, rtol=1e-6)
+    for name in ("FatJet.tau1", "FatJet.eta", "Jet.pt"):
+        np.testing.assert_array_equal(flat(shifted, name), flat(events, name))
+
+
+def test_one_factor_moves_what_is_computed_as_it_moves_the_branches(
+    files: dict[str, Path], opened: Any
+) -> None:
+    pytest.importorskip("fastjet")
+    events = opened(files["pfnano_raw"])
+    shifted = build({"type": "ConstituentScale", "factor": 1.1})(events)
+    computed = {**SPEC, "substructure": "computed"}
+    names = ["tau21", "softdrop_mass", "c2"]
+    for spec, known in ((SPEC, names[:2]), (computed, names)):
+        before, after = (features.compute(known, objects.rows(e, spec)) for e in (events, shifted))
+        for name in known:
+            by = 1.1 if name == "softdrop_mass" else 1
+            np.testing.assert_allclose(after[name], before[name] * by, rtol=1e-3, atol=2e-3, err_msg=name)
+
+
+def test_branches_that_cannot_follow_are_refused(files: dict[str, Path], opened: Any, schema: str) -> None:
+    pytest.importorskip("fastjet")
+    events = opened(files["pfnano_raw"], schema=schema)
+    shifted = build(KIND)(events)
+    rows = objects.rows(shifted, SPEC)
+    message = r"'FatJet.{}' is made of constituents that are shifted .*'substructure: computed' in 'objects'"
+    for name, branch in (("tau21", "tau2"), ("softdrop_mass", "msoftdrop"), ("FatJet.tau3", "tau3")):
+        for given in (rows, rows[::2]):
+            with pytest.raises(InputError, match=message.format(branch)):
+                features.compute(name, given)
+    features.compute(["jet_pt", "jet_mass", "FatJet.eta", "c2", "n_constituents"], rows)
+    names = ["tau21", "softdrop_mass"]
+    spec = {**SPEC, "substructure": "computed"}
+    before, after = (features.compute(names, objects.rows(e, spec)) for e in (events, shifted))
+    for name in names:
+        assert np.mean(before[name] != after[name]) > 0.5
+    features.compute(names, objects.rows(events, SPEC))  # the events as they were may be asked
+
+
+def test_scores_that_the_file_has_never_follow(
+    jets: Any, made: dict[str, Any], tmp_path: Path, opened: Any
+) -> None:
+    changed = {"FatJet_particleNet_WvsQCD": made["Jet"]["tau1"]}
+    events = opened(jets.write(tmp_path / "a.root", made, layout="pfnano_raw", changed=changed))
+    for spec in (KIND, {"type": "ConstituentScale", "factor": 1.1}):
+        rows = objects.rows(build(spec)(events), SPEC)
+        with pytest.raises(InputError, match=r"'FatJet.particleNet_WvsQCD' is made of constituents"):
+            features.compute("FatJet.particleNet_WvsQCD", rows)
+
+
+def test_candidates_alone_and_candidates_of_nothing(files: dict[str, Path], opened: Any) -> None:
+    events = opened(files["pfnano_raw"])
+    alone = build({**KIND, "collection": None})(events)
+    np.testing.assert_array_equal(flat(alone, "FatJet.pt"), flat(events, "FatJet.pt"))
+    features.compute("tau21", objects.rows(alone, SPEC))
+    other = events[[*events.fields]]
+    other["GenCands"] = events["PFCands"]
+    with pytest.raises(InputError, match=r"FatJet is made of PFCands, not of 'GenCands'.*collection: null"):
+        build({**KIND, "candidates": "GenCands"})(other)
+    other["SubJet"] = events["FatJet"]
+    with pytest.raises(InputError, match=r"shift 'it': no constituents of 'SubJet'"):
+        build({**KIND, "collection": "SubJet"})(other)
+
+
+def test_jets_and_weights_are_those_of_the_analysis(files: dict[str, Path], opened: Any) -> None:
+    events = opened(files["pfnano"])
+    found = {}
+    for puppi in ("raw", "weighted"):
+        spec = {"collection": "FatJet", "puppi": puppi}
+        shifted = shifts.build({"it": KIND}, objects=spec)["it"](events)
+        found[puppi] = ratio(shifted, events, "FatJet.pt")
+        before, after = (momenta(objects.rows(e, spec)) for e in (events, shifted))
+        np.testing.assert_allclose(found[puppi], after.pt / before.pt, rtol=1e-4)
+    assert np.mean(found["raw"] != found["weighted"]) > 0.3
+    small = shifts.build({"it": KIND}, objects={"collection": "Jet"})["it"](events)
+    np.testing.assert_array_equal(flat(small, "FatJet.pt"), flat(events, "FatJet.pt"))
+    assert np.mean(ratio(small, events, "Jet.pt") != 1) > 0.5
+
+
+def test_files_that_shifts_read(table: Path) -> None:
+    specs = {
+        "jes": {"type": "JetEnergyScale", "file": "c.json", **ETA_PT},
+        "jer": {
+            "type": "JetEnergyResolution",
+            "resolution": {"file": "sub/r.json.gz", **ETA_PT},
+            "factor": {"file": str(table / "c.json"), **ETA_PT},
+        },
+        "mine": "my_shifts.py:shift",
+        "scale": {"type": "JetEnergyScale", "factor": 1.1},
+    }
+    assert shifts.files(specs, table) == [table / "c.json", table / "sub" / "r.json.gz"]
+    assert shifts.files({}, table) == []
 
 
 def test_a_shift_can_change_which_jet_leads(files: dict[str, Path], opened: Any, base: Path) -> None:
