@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 _OUTDATED = "@hepdecorr_outdated"
 
 
-class Outdated(InputError):
+class OutdatedError(InputError):
     """A branch that no longer fits the events, as a shift has changed what it was made of."""
 
 
@@ -33,7 +33,7 @@ def branch(events: Any, name: str) -> Any:
     """
     collection, _, field = name.partition(".")
     if why := events.attrs.get(_OUTDATED, {}).get(name if field else name.replace("_", ".", 1)):
-        raise Outdated(f"branch {name!r} {why}")
+        raise OutdatedError(f"branch {name!r} {why}")
     if not field and name in events.fields:
         return events[name]
     if field and f"{collection}_{field}" in events.fields:

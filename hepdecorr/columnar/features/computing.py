@@ -186,7 +186,7 @@ def _values(name: str, events: Any, *, base: Path | None) -> Any:
         return _function(name, base=base)(events)
     try:
         return branches.branch(events, name)
-    except branches.Outdated:
+    except branches.OutdatedError:
         raise
     except InputError:
         known = [*_known(), *branches.names(events)]

@@ -14,6 +14,7 @@ from hepdecorr import catalogue
 from hepdecorr.columnar.features import jet_stored
 from hepdecorr.columnar.features.computing import GROUPS, HOME, expand
 from hepdecorr.columnar.features.sharing import Description
+from hepdecorr.errors import InputError
 
 CONSTITUENTS = "constituents"
 
@@ -53,6 +54,10 @@ def of_constituents(
 
 
 def _uses(name: str, *, base: Path | None) -> tuple[str, ...]:
-    found = getattr(catalogue.find(name, home=HOME, base=base), "description", None)
+    try:
+        found = getattr(catalogue.find(name, home=HOME, base=base), "description", None)
+    except InputError:
+        # Whoever computes it says so better; a card can be compared with a table without the user's code.
+        found = None
     uses = found.uses if isinstance(found, Description) else None
     return (CONSTITUENTS,) if uses is None else uses

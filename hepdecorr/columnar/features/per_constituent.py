@@ -6,7 +6,7 @@ Momenta are in GeV, and weighted or raw as `constituents.conventions` says.  Rel
 the branches of the jet (FatJet_pt, FatJet_mass), which carry jet energy corrections and shifts of them, not
 to the sum of the constituents; deta and dphi count from its branches eta and phi, dphi from -pi to pi.
 Logarithms are natural ones; what is below FLOOR (1e-8) is taken as FLOOR.  A jet of negative mass, as
-NanoAOD writes a negative mass squared, has 0.
+NanoAOD writes a negative mass squared, has 0, and is counted.
 """
 
 from __future__ import annotations
@@ -226,7 +226,9 @@ def _jets(rows: Any, needs: frozenset[str]) -> Jets:
     if "jet_phi" in needs:
         phi = constituents.jet(rows, "phi")
     if "jet_e" in needs:
-        e = np.hypot(pt * np.cosh(eta), np.maximum(constituents.jet(rows, "mass"), 0.0))
+        mass = constituents.jet(rows, "mass")
+        e = np.hypot(pt * np.cosh(eta), np.maximum(mass, 0.0))
+        constituents.of(rows).note("jets of negative mass taken as massless", int((mass < 0).sum()))
     return Jets(pt, eta, phi, e)
 
 
