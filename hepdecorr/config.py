@@ -5,13 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from hepdecorr.catalogue import suggest
 from hepdecorr.document import Document, Place
@@ -217,29 +227,63 @@ class Config(_Section):
     _source: Document = PrivateAttr()
     _overrides: tuple[str, ...] = PrivateAttr(default=())
 
-    @model_validator(mode="after")
-    def _sensible(self) -> Config:
-        if bad := [p for p in self.working_points if not 0 < p < 1]:
+    # One validator a key: the error then names its line.
+    @field_validator("working_points")
+    @classmethod
+    def _rejections(cls, values: list[float]) -> list[float]:
+        if bad := [p for p in values if not 0 < p < 1]:
             raise ValueError(f"working_points {bad}: background rejections lie between 0 and 1")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {self.seeds}: each seed once")
-        for name in self.taggers:
+        return values
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, values: list[int]) -> list[int]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"seeds {values}: each seed once")
+        return values
+
+    @field_validator("taggers")
+    @classmethod
+    def _folders(cls, values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in values:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.]*", name):
                 raise ValueError(f"tagger {name!r}: use letters, digits, '_' and '.', it names a folder")
-        if self.constituents and not self.objects:
+        return values
+
+    @field_validator("nuisances")
+    @classmethod
+    def _some_protected(cls, values: dict[str, Nuisance]) -> dict[str, Nuisance]:
+        if not any(n.protected for n in values.values()):
+            raise ValueError("at least one of the nuisances must be protected")
+        return values
+
+    @field_validator("shifts")
+    @classmethod
+    def _not_nominal(cls, values: dict[str, dict[str, Any] | str]) -> dict[str, dict[str, Any] | str]:
+        if "nominal" in values:
+            raise ValueError("shift 'nominal': the name stands for the events as they are")
+        return values
+
+    @field_validator("constituents")
+    @classmethod
+    def _of_objects(cls, value: Constituents | None, info: ValidationInfo) -> Constituents | None:
+        if value and info.data.get("objects", ...) is None:
             raise ValueError("constituents need 'objects', which says whose they are")
+        return value
+
+    @field_validator("report")
+    @classmethod
+    def _known_taggers(cls, value: Report, info: ValidationInfo) -> Report:
+        taggers = info.data.get("taggers")  # absent where they are at fault themselves
+        for name in [*value.mapped, *(t for row in value.series.values() for t in row)]:
+            if taggers is not None and name not in taggers:
+                raise ValueError(f"no tagger {name!r}{suggest(name, taggers)}")
+        return value
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Config:
         if not self.features and not self.constituents:
             raise ValueError("give features, constituents or both")
-        if not any(n.protected for n in self.nuisances.values()):
-            raise ValueError("at least one of the nuisances must be protected")
-        if "nominal" in self.shifts:
-            raise ValueError("shift 'nominal': the name stands for the events as they are")
-        return self._known_in_report()
-
-    def _known_in_report(self) -> Config:
-        for name in [*self.report.mapped, *(t for row in self.report.series.values() for t in row)]:
-            if name not in self.taggers:
-                raise ValueError(f"report: no tagger {name!r}{suggest(name, self.taggers)}")
         return self
 
     @property
@@ -343,7 +387,7 @@ def _item(values: Any, key: str, override: str) -> Any:
 
 def _explain(document: Document, error: Mapping[str, Any]) -> str:
     # pydantic puts the branch of a union into the place; it is no key of the YAML.
-    place = tuple(k for k in error["loc"] if k not in ("str", "list[str]"))
+    place = tuple(k for k in error["loc"] if k not in ("str", "list[str]", "dict[str,any]"))
     where = document.at(place)
     if error["type"] == "extra_forbidden":
         known = _keys(Config, place[:-1])
@@ -365,6 +409,8 @@ def _keys(annotation: Any, place: Place) -> list[str]:
         elif _is_section(annotation):
             fields = {f.alias or n: f.annotation for n, f in annotation.model_fields.items()}
             annotation = fields.get(str(key))
+        if isinstance(annotation, types.UnionType):  # Section | None
+            annotation = next(filter(_is_section, typing.get_args(annotation)), annotation)
     return [f.alias or n for n, f in annotation.model_fields.items()] if _is_section(annotation) else []
 
 

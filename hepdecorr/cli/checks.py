@@ -76,6 +76,7 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
     import torch
 
     from hepdecorr.learning.fitting import METHODS
+    from hepdecorr.learning.reweighting import Reweighting
 
     known = columns(config)
     constituents = [name.partition(".")[2] for name in known["constituent"]]
@@ -86,10 +87,13 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
                 "features": _chosen(spec, "features", known["feature"]),
                 "constituents": _chosen(spec, "constituents", constituents),
                 "nuisances": _chosen(spec, "nuisances", known["nuisance"]),
-                "length": spec.get("length", config.constituents.length if config.constituents else 0),
+                "length": _length(spec, config),
             }
+            reweight = spec.get("reweight")
             spec = {key: value for key, value in spec.items() if key not in _LEARNT_FROM}
             try:
+                if reweight:
+                    Reweighting.read(reweight, known=known["nuisance"])
                 catalogue.build(spec, home=METHODS, base=config.base, **about)
             except (TypeError, ValueError) as err:
                 raise InputError(f"a value is of the wrong type or out of range: {err}") from err
@@ -108,6 +112,15 @@ def _chosen(spec: dict[str, Any], key: str, known: list[str]) -> list[str]:
         if name not in known:
             raise InputError(f"{key}: the config has no {name!r}{catalogue.suggest(name, known)}")
     return list(chosen)
+
+
+def _length(spec: dict[str, Any], config: Config) -> int:
+    most = config.constituents.length if config.constituents else 0
+    length = spec.get("length", most)
+    # Without constituents it says nothing.
+    if most and not (type(length) is int and 1 <= length <= most):
+        raise InputError(f"length must be a whole number from 1 to the config's {most}, not {length!r}")
+    return int(length) if most else 0
 
 
 def _asked(config: Config) -> Iterator[tuple[str, Place]]:

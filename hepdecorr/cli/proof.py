@@ -99,12 +99,18 @@ def _measure(
             half = _halves(events) if mapped else None
             futures[pool.submit(_evaluated, arrays, settings, half)] = (name, nuisance, mapped)
         for future in as_completed(futures):
-            found[futures[future]] = future.result()
+            with show.blamed(_place(config, futures[future])):
+                found[futures[future]] = future.result()
             bars.advance(task)
     sorted_out: tuple[dict[str, list[Evaluation]], dict[str, list[Evaluation]]] = ({}, {})
     for name, nuisance, mapped in asked:
         sorted_out[mapped].setdefault(name.rpartition("-")[0], []).append(found[name, nuisance, mapped])
     return sorted_out
+
+
+def _place(config: Config, asked: tuple[str, str, bool]) -> str:
+    name, nuisance, mapped = asked
+    return f"{config.at('report', 'mapped') if mapped else config.at('nuisances', nuisance)}: {name}"
 
 
 def _settings(config: Config, card: Card, nuisance: str) -> dict[str, Any]:

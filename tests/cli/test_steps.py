@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hepdecorr.cli import proof, stamps, training
+from hepdecorr.cli import checks, proof, stamps, training
 from hepdecorr.cli.steps import Analysis
 from hepdecorr.config import load
 from hepdecorr.errors import InputError
@@ -26,6 +26,30 @@ CONFIGS = sorted((Path(__file__).parents[2] / "analysis_configs").glob("*.yaml")
 def test_configs_that_ship_are_sound(path: Path, tmp_path: Path) -> None:
     config = load(path, overrides=[f"output={tmp_path}"])
     Analysis(config, console=Console(quiet=True), only=[]).check_methods()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("reweight={nuisances: [mas]}", "'mas' is no nuisance .* did you mean 'mass'"),
+        ("reweight=7", "wrong type or out of range"),
+        ("length=900", "length must be a whole number from 1 to the config's 40, not 900"),
+        ("length=ten", "not 'ten'"),
+    ],
+)
+def test_faults_in_what_is_learnt_from_are_told_before_anything_long(
+    change: str, message: str, tmp_path: Path
+) -> None:
+    path = next(p for p in CONFIGS if p.stem == "wtag")
+    config = load(path, overrides=[f"output={tmp_path}", f"taggers.deepsets_disco.{change}"])
+    with pytest.raises(InputError, match=rf"wtag\.yaml:\d+: taggers\.deepsets_disco: .*{message}"):
+        checks.methods(config, ["deepsets", "deepsets_disco"])
+
+
+def test_a_measure_that_fails_names_its_tagger_and_its_key() -> None:
+    config = load(next(p for p in CONFIGS if p.stem == "wtag"))
+    assert proof._place(config, ("deepsets-1", "mass", True)).endswith(": report.mapped: deepsets-1")
+    assert proof._place(config, ("deepsets-1", "mass", False)).endswith(": nuisances.mass: deepsets-1")
 
 
 def test_only_a_tagger_that_there_is(tmp_path: Path) -> None:

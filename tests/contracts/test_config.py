@@ -53,7 +53,7 @@ def test_a_good_one_has_defaults_and_paths_from_its_folder(tmp_path: Path) -> No
         (
             "features: [r2]",
             "features: [r2]\nconstituents: {features: [pt]}",
-            1,
+            12,
             "constituents need 'objects'",
         ),
         (
@@ -62,14 +62,21 @@ def test_a_good_one_has_defaults_and_paths_from_its_folder(tmp_path: Path) -> No
             12,
             "'auto', 'raw' or 'weighted'",
         ),
-        ("features: [r2]", "features: [r2]\nshifts: {nominal: my.py:f}", 1, "'nominal': the name stands"),
+        ("features: [r2]", "features: [r2]\nshifts: {nominal: my.py:f}", 12, "'nominal': the name stands"),
         (
             "features: [r2]",
             "features: [r2]\nreport: {mapped: [plan]}",
-            1,
+            12,
             "no tagger 'plan'; did you mean 'plain'",
         ),
-        ("high: 5.29}", "high: 5.29, protected: false}", 1, "must be protected"),
+        ("features: [r2]", "features: [r2]\nshifts: {up: 5}", 12, r"shifts\.up: Input should be a valid"),
+        (
+            "features: [r2]",
+            "features: [r2]\nobjects: {collection: Jet, pupi: raw}",
+            12,
+            "unknown key; did you mean 'puppi'",
+        ),
+        ("high: 5.29}", "high: 5.29, protected: false}", 12, "must be protected"),
         ("high: 5.29}", "high: 5.29, slices: [2, 1]}", 13, "must grow"),
         (
             "name: toy",
@@ -87,10 +94,10 @@ def test_a_good_one_has_defaults_and_paths_from_its_folder(tmp_path: Path) -> No
         ("low: 5.2, ", "", 13, "mbc.low: missing; add it"),
         ("name: toy", "name: toy\nname: two", 2, "'name' stands here twice"),
         ("name: toy", "name: a/b", 1, "pattern"),
-        ("name: toy", "name: toy\nseeds: [1, 1]", 1, "each seed once"),
+        ("name: toy", "name: toy\nseeds: [1, 1]", 2, "each seed once"),
         ("name: toy", "name: toy\nsplit: {folds: 4, test: [4]}", 2, r"folds \[4\] do not exist"),
         ("name: toy", "name: toy\nsplit: {validation: [5]}", 2, "stand in validation and in test"),
-        ("name: toy", "name: toy\nworking_points: [95]", 1, "between 0 and 1"),
+        ("name: toy", "name: toy\nworking_points: [95]", 2, "between 0 and 1"),
         ("name: toy", "name: toy\nrunning: {executor: spark}", 2, "'iterative', 'futures' or 'dask'"),
         ("name: toy", "name: toy\nrunning: {workers: 0}", 2, "greater than or equal to 1"),
         ("name: toy", "name: toy\nselection: [{feature: r2}]", 2, "needs min, max or both"),
@@ -107,7 +114,8 @@ def test_faults_name_their_line(tmp_path: Path, old: str, new: str, line: int, m
     assert old in GOOD
     with pytest.raises(InputError, match=message) as caught:
         load(write(tmp_path, GOOD.replace(old, new)))
-    assert f"toy.yaml:{line}" in str(caught.value)
+    assert f"toy.yaml:{line}:" in str(caught.value)
+    assert "dict[" not in str(caught.value)
 
 
 def test_overrides(tmp_path: Path) -> None:

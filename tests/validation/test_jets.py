@@ -189,6 +189,10 @@ def test_edges_of_slices():
     assert edges[0] <= 452.1
     assert edges[-1] > 897.3
     assert edges[1:3] == pytest.approx([600, 750], abs=5)
+    flag, constant = np.repeat([0.0, 1.0], [90, 10]), np.full(5, 7.0)
+    for values in (flag, constant, np.zeros(3), np.append(np.full(90, 1234.5), [1300.0, 1400.0])):
+        slices = Second(values, plots.quantile_edges(values), "flag").slices()
+        assert sum(int(inside.sum()) for _, inside in slices) == len(values)
     with pytest.raises(InputError, match="do not ascend"):
         Second([1.0], (2.0, 1.0), "pT").slices()
 

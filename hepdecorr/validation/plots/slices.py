@@ -46,14 +46,19 @@ class Second(NamedTuple):
 def quantile_edges(
     values: npt.ArrayLike, *, bins: int = 4, weight: npt.ArrayLike | None = None
 ) -> list[float]:
-    """Edges of bins that hold about the same sum of weights, rounded to two digits, from least to most."""
+    """Edges of bins that hold about the same sum of weights, rounded to two digits, from least to most.
+
+    Fewer bins where one value holds most of the weight.
+    """
     v, w = checked(weight, values=values)
     tail = Tail(v, w)
     inner = tail.quantiles(1 - np.arange(1, bins) / bins)
-    scale = 10.0 ** (np.floor(np.log10(np.maximum(np.ptp(inner), 1e-12))) - 1)
+    # All of one value tell no digit: then the range does, or the value itself.
+    size = np.ptp(inner) or np.ptp(v) or np.max(np.abs(v)) or 1.0
+    scale = 10.0 ** (np.floor(np.log10(size)) - 1)
     edges = [np.floor(v.min() / scale) * scale, *np.round(inner / scale) * scale]
     edges.append((np.floor(v.max() / scale) + 1) * scale)
-    return [float(f"{one:.10g}") for one in np.unique(edges)]
+    return sorted({float(f"{one:.10g}") for one in edges})
 
 
 @styled
