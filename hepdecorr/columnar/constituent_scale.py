@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from hepdecorr.columnar.features.branches import columns, names, outdated
 from hepdecorr.columnar.scaling import JET_FIELDS, has, multiplied, positive
 from hepdecorr.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 
 _CANDIDATES = ("PFCands", "PFCand")
@@ -26,6 +29,7 @@ _LEFT = (
     "is made of constituents that are shifted (ConstituentScale), and does not follow; take what is computed "
     "from them ('substructure: computed' in 'objects', in training too), or leave this shift out"
 )
+_TOLD: set[str] = set()  # collections of which this process has said that some jets stay
 
 
 class ConstituentScale:
@@ -35,11 +39,13 @@ class ConstituentScale:
     `candidates` names their collection; by default PFCands or PFCand, whichever is there.
 
     pt and mass of the jets of `collection` (null: none) move as the sums of their constituents do, with Puppi
-    weights as `objects` says; the mass as pt where the sum is massless.  Their axes stay.  One factor for all
-    moves msoftdrop as well and leaves tau_N, N2 and energy fractions as they are, which is exact.  By kind,
-    those branches cannot follow, and neither way can scores that the file has (particleNet, ...): whatever
-    reads one of them raises an InputError that says what to do.  What is computed from constituents follows;
-    other collections, missing energy too, stay.
+    weights as `objects` says; the mass as pt where the sum is massless.  Their axes stay, and so do jets
+    without constituents, of which a warning tells once, other collections, and missing energy.
+
+    One factor for all moves msoftdrop as well and leaves tau_N, N2 and energy fractions as they are, which is
+    exact.  By kind, those branches cannot follow, and neither way can scores that the file has (particleNet,
+    ...): what reads one of them raises an InputError that says what to do.  What is computed from
+    constituents follows.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class ConstituentScale:
         return self._with_jets(scaled, found, self.collection)
 
     def _with_jets(self, events: Any, found: constituents.Constituents, collection: str) -> Any:
+        _tell_of_empty(int((np.diff(found.start) == 0).sum()), len(found.start) - 1, collection)
         there = {f for f in JET_FIELDS if has(events, collection, f)}
         if self.pdg_ids is None:
             pt = mass = np.where(np.diff(found.start) > 0, self.factor, 1.0)
@@ -89,6 +96,15 @@ class ConstituentScale:
 
     def _by_kind(self, pdg: NDArray[Any]) -> Floats:
         return np.where(np.isin(np.abs(pdg), self.pdg_ids or []), self.factor, 1.0)
+
+
+def _tell_of_empty(empty: int, jets: int, collection: str) -> None:
+    if empty and collection not in _TOLD:
+        _TOLD.add(collection)
+        logger.warning(
+            "ConstituentScale: %d of %d entries of %s have no constituents stored, and stay as they are "
+            "(said once; the file may keep them for hard jets only)", empty, jets, collection,
+        )  # fmt: skip
 
 
 def _followed(found: constituents.Constituents, factor: Floats) -> tuple[Floats, Floats]:

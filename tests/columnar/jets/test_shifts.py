@@ -15,7 +15,7 @@ import pytest
 from correctionlib import schemav2 as cs
 
 from hepdecorr.catalogue import load_file
-from hepdecorr.columnar import constituents, features, objects, shifts
+from hepdecorr.columnar import constituent_scale, constituents, features, objects, shifts
 from hepdecorr.columnar.features import branches, per_constituent
 from hepdecorr.errors import InputError
 
@@ -169,8 +169,10 @@ def momenta(rows: Any) -> Any:
 
 
 def test_one_factor_for_all_constituents_is_one_for_their_jets(
-    jets: Any, made: dict[str, Any], tmp_path: Path, opened: Any, schema: str
-) -> None:
+    jets: Any, made: dict[str, Any], tmp_path: Path, opened: Any, schema: str,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(constituent_scale, "_TOLD", set())
     links = made["JetLink"][made["JetLink"]["jetIdx"] > 0]
     changed = {"FatJetPFCands_jetIdx": links["jetIdx"], "FatJetPFCands_pFCandsIdx": links["candIdx"]}
     path = jets.write(tmp_path / "a.root", made, layout="pfnano_raw", changed=changed)
@@ -182,6 +184,9 @@ def test_one_factor_for_all_constituents_is_one_for_their_jets(
         np.testing.assert_allclose(ratio(shifted, events, f"FatJet.{name}"), expected, rtol=1e-6)
     groomed = flat(events, "FatJet.msoftdrop")
     np.testing.assert_allclose(flat(shifted, "FatJet.msoftdrop"), groomed * expected, rtol=1e-6)
+    told = [r for r in caplog.records if "have no constituents stored, and stay" in r.message]
+    assert len(told) == 1
+    assert f"{(expected == 1).sum()} of {len(expected)} entries of FatJet" in told[0].message
     for name in ("FatJet.tau1", "FatJet.eta", "Jet.pt"):
         np.testing.assert_array_equal(flat(shifted, name), flat(events, name))
 
