@@ -33,10 +33,9 @@ def names(config: Config) -> None:
     if config.shifts:
         from hepdecorr.columnar import shifts
 
-        collection = config.objects.collection if config.objects else None
         for name, spec in config.shifts.items():
             with show.blamed(config.at("shifts", name)):
-                shifts.build({name: spec}, base=config.base, collection=collection)
+                shifts.build({name: spec}, base=config.base, objects=config.objects_spec)
 
 
 def branches(config: Config, datasets: Sequence[Any]) -> None:

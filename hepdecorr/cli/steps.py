@@ -120,6 +120,7 @@ class Analysis:
         key = digest(
             config.digest(*_ROWS, "split", "shifts"),
             config.report.images,
+            self._shift_files(),
             config.running.skip_bad_files,
             inputs(datasets),
             {name: (path / "tagger.onnx") for name, path in models.items()},
@@ -213,6 +214,12 @@ class Analysis:
         """The user's files with features, cuts and schemas."""
         content = self.config.model_dump(mode="json", by_alias=True)
         return own_code([content[s] for s in (*_ROWS, "features", "shifts")], base=self.config.base)
+
+    def _shift_files(self) -> list[Path]:
+        """Corrections that shifts read; one that is missing is told of when they are built."""
+        from hepdecorr.columnar import shifts
+
+        return [path for path in shifts.files(self.config.shifts, self.config.base) if path.is_file()]
 
     def _datasets(self) -> list[Any]:
         from hepdecorr.columnar import filesets
