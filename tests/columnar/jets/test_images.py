@@ -72,7 +72,7 @@ def test_the_principal_axis_by_singular_values():
     found = images.turned(rows(jets))
     for number, jet in enumerate(jets):
         pt, place = jet[:, 0], jet[:, 1:]
-        _, sizes, directions = np.linalg.svd(place * np.sqrt(pt)[:, None], full_matrices=False)
+        _, _, directions = np.linalg.svd(place * np.sqrt(pt)[:, None], full_matrices=False)
         mine = found.row == number
         order = np.argsort(-pt, kind="stable")
         assert np.abs(found.dphi[mine]) == pytest.approx(np.abs(place @ directions[0])[order])
