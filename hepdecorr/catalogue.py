@@ -17,12 +17,19 @@ import cloudpickle
 
 from hepdecorr.errors import InputError
 
+_MANY = 40  # names that a message still lists
+
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' when something close is known, else '; known are ...'."""
+    """'; did you mean ...?' when something close is known, else '; known are ...' (of very many a few)."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(names) or 'none'}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    if len(names) > _MANY:
+        few = difflib.get_close_matches(name, names, 5, cutoff=0.0)
+        return f"; of the {len(names)} known the nearest are {', '.join(few)}"
+    return f"; known are {', '.join(names) or 'none'}"
 
 
 def find(name: str, *, home: str, base: Path | None = None) -> Any:

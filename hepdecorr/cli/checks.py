@@ -39,18 +39,37 @@ def names(config: Config) -> None:
 
 
 def branches(config: Config, datasets: Sequence[Any]) -> None:
-    """Whether what is no feature is a branch, by the first file on this disk that can be read."""
-    from hepdecorr.columnar import features
+    """Whether what is no feature is a branch, by the first file on this disk that can be read.
 
+    What a dataset's own selection names is looked for in that dataset's files.
+    """
     found = show.branches(datasets, config.samples.tree)
     if found is None:
         return
-    # Of 'Collection.field' only the first part: fields may be made by the schema or by behaviours.
-    collections = {b.split("_")[0] for b in found}
+    collections = _collections(found)
     if config.objects and (name := config.objects.collection) not in collections:
         hint = catalogue.suggest(name, {b.split("_")[0] for b in found if "_" in b})
         raise InputError(f"{config.at('objects', 'collection')}: the files have no collection {name!r}{hint}")
-    for name, place in _asked(config):
+    _there(config, [*_asked_of_all(config)], found)
+    for dataset in datasets:
+        own = config.samples.datasets.get(dataset.name)
+        if own is None or not own.selection:
+            continue
+        if (found := show.branches([dataset], config.samples.tree)) is not None:
+            _there(config, _cut(own.selection, ("samples", "datasets", dataset.name, "selection")), found)
+
+
+def _collections(found: Sequence[str]) -> set[str]:
+    # Of 'Collection.field' only the first part: fields may be made by the schema or by behaviours.
+    return {branch.split("_")[0] for branch in found}
+
+
+def _there(config: Config, asked: Sequence[tuple[str, Place]], found: Sequence[str]) -> None:
+    """Whether each name is a feature or one of the branches `found`; InputError names the line."""
+    from hepdecorr.columnar import features
+
+    collections = _collections(found)
+    for name, place in asked:
         for one in features.expand([name]):
             first, dot, _ = one.partition(".")
             known = collections if dot else {*features.FEATURES, *found}
@@ -75,7 +94,6 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
     import torch
 
     from hepdecorr.learning.fitting import METHODS
-    from hepdecorr.learning.reweighting import Reweighting
 
     known = columns(config)
     constituents = [name.partition(".")[2] for name in known["constituent"]]
@@ -88,14 +106,23 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
                 "nuisances": _chosen(spec, "nuisances", known["nuisance"]),
                 "length": _length(spec, config),
             }
-            reweight = spec.get("reweight")
+            if not about["features"] and not about["constituents"]:
+                raise InputError("no features and no constituents to learn from; name some in the config")
+            if spec.get("reweight") is not None:
+                _reweighted(spec["reweight"], known["nuisance"])
             spec = {key: value for key, value in spec.items() if key not in _LEARNT_FROM}
             try:
-                if reweight:
-                    Reweighting.read(reweight, known=known["nuisance"])
-                catalogue.build(spec, home=METHODS, base=config.base, **about)
+                method = catalogue.build(spec, home=METHODS, base=config.base, **about)
+            except InputError:
+                raise
             except (TypeError, ValueError) as err:
                 raise InputError(f"a value is of the wrong type or out of range: {err}") from err
+            network = getattr(method, "network", None)
+            if network is not None and not callable(getattr(network, "fit", None)):
+                raise InputError(
+                    f"network: {type(network).__name__} has no fit(x), which sets the scaling of its inputs "
+                    f"from the training events; add one, empty if there is nothing to set"
+                )
 
 
 def method_spec(block: dict[str, Any]) -> dict[str, Any]:
@@ -107,10 +134,29 @@ def _chosen(spec: dict[str, Any], key: str, known: list[str]) -> list[str]:
     chosen = spec.get(key)
     if chosen is None:
         return known
+    if not isinstance(chosen, list):
+        raise InputError(f"{key} must be a list of names, as [{known[0] if known else ''}], not {chosen!r}")
     for name in chosen:
         if name not in known:
             raise InputError(f"{key}: the config has no {name!r}{catalogue.suggest(name, known)}")
     return list(chosen)
+
+
+def _reweighted(block: Any, nuisances: list[str]) -> None:
+    from hepdecorr.learning.reweighting import Reweighting
+
+    # Nothing within would be no reweighting, and no word of it.
+    if not isinstance(block, dict) or not block:
+        raise InputError(
+            f"reweight must say in what, as {{nuisances: [{nuisances[0]}]}}, not {block!r}; leave it out "
+            f"for none"
+        )
+    try:
+        Reweighting.read(block, known=nuisances)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as err:
+        raise InputError(f"reweight: a value is of the wrong type or out of range: {err}") from err
 
 
 def _length(spec: dict[str, Any], config: Config) -> int:
@@ -124,13 +170,17 @@ def _length(spec: dict[str, Any], config: Config) -> int:
 
 def _asked(config: Config) -> Iterator[tuple[str, Place]]:
     """Every feature that the config names, and where it does."""
-    found: list[tuple[str, Place]] = [(name, ("features", i)) for i, name in enumerate(config.features)]
-    found += [(spec.feature or name, ("nuisances", name)) for name, spec in config.nuisances.items()]
-    found += [(name, ("weights", i)) for i, name in enumerate(config.weights)]
-    yield from found
-    yield from _cut(config.selection, ("selection",))
+    yield from _asked_of_all(config)
     for name, dataset in config.samples.datasets.items():
         yield from _cut(dataset.selection, ("samples", "datasets", name, "selection"))
+
+
+def _asked_of_all(config: Config) -> Iterator[tuple[str, Place]]:
+    """Every feature that is asked of all datasets."""
+    yield from ((name, ("features", i)) for i, name in enumerate(config.features))
+    yield from ((spec.feature or name, ("nuisances", name)) for name, spec in config.nuisances.items())
+    yield from ((name, ("weights", i)) for i, name in enumerate(config.weights))
+    yield from _cut(config.selection, ("selection",))
 
 
 def _cut(cuts: Sequence[Cut], place: Place) -> list[tuple[str, Place]]:

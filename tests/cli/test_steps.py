@@ -12,10 +12,12 @@ from typing import Any
 import hist
 import numpy as np
 import pytest
+import uproot
 from rich.console import Console
 
 from hepdecorr.cli import checks, proof, stamps, training
 from hepdecorr.cli.steps import Analysis
+from hepdecorr.columnar.filesets import Dataset
 from hepdecorr.config import load
 from hepdecorr.errors import InputError
 
@@ -31,19 +33,55 @@ def test_configs_that_ship_are_sound(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("reweight={nuisances: [mas]}", "'mas' is no nuisance .* did you mean 'mass'"),
-        ("reweight=7", "wrong type or out of range"),
+        ("reweight={nuisances: [mas]}", "reweight: 'mas' is no nuisance .* did you mean 'mass'"),
+        ("reweight={nuisances: 7}", "reweight: a value is of the wrong type or out of range"),
+        ("reweight=7", "reweight must say in what, as {nuisances: .mass.}, not 7"),
+        ("reweight={}", "reweight must say in what"),
+        ("features=[] ; constituents=[]", "no features and no constituents to learn from"),
+        ("features=jet_mass", "features must be a list of names, as .jet_mass., not 'jet_mass'"),
         ("length=900", "length must be a whole number from 1 to the config's 40, not 900"),
-        ("length=ten", "not 'ten'"),
+        ("length=ten", ".* not 'ten'"),
+        ("network={type: MINE:Unscaled}", r"network: Unscaled has no fit\(x\)"),
     ],
 )
 def test_faults_in_what_is_learnt_from_are_told_before_anything_long(
     change: str, message: str, tmp_path: Path
 ) -> None:
     path = next(p for p in CONFIGS if p.stem == "wtag")
-    config = load(path, overrides=[f"output={tmp_path}", f"taggers.deepsets_disco.{change}"])
-    with pytest.raises(InputError, match=rf"wtag\.yaml:\d+: taggers\.deepsets_disco: .*{message}"):
+    (tmp_path / "my_net.py").write_text(
+        "from torch.nn import Linear\nclass Unscaled(Linear):\n"
+        "    def __init__(self, features, constituents, outputs):\n        super().__init__(3, outputs)\n"
+    )
+    change = change.replace("MINE", str(tmp_path / "my_net.py"))
+    changes = [f"taggers.deepsets_disco.{one}" for one in change.split(" ; ")]
+    config = load(path, overrides=[f"output={tmp_path}", *changes])
+    with pytest.raises(InputError, match=rf"wtag\.yaml:\d+: taggers\.deepsets_disco: {message}"):
         checks.methods(config, ["deepsets", "deepsets_disco"])
+
+
+def test_a_cut_of_one_dataset_is_looked_for_in_its_own_files(tmp_path: Path) -> None:
+    for name, branch in (("b", "pt"), ("s", "truth")):
+        with uproot.recreate(tmp_path / f"{name}.root") as file:
+            file.mktree("Events", {branch: "f4"}).extend({branch: np.ones(3, "f4")})
+    text = """
+name: own
+samples:
+  datasets:
+    b: {files: b.root, label: background}
+    s:
+      files: s.root
+      label: signal
+      selection: [{feature: CUT, min: 0}]
+nuisances: {m_bc: {low: 0, high: 1}}
+features: [r2]
+taggers: {plain: {type: Tagger}}
+"""
+    datasets = [Dataset(name, (str(tmp_path / f"{name}.root"),)) for name in ("b", "s")]
+    (tmp_path / "own.yaml").write_text(text.replace("CUT", "truth"))
+    checks.branches(load(tmp_path / "own.yaml"), datasets)
+    (tmp_path / "own.yaml").write_text(text.replace("CUT", "pt"))  # the other dataset has it
+    with pytest.raises(InputError, match=r"own\.yaml:9: .*selection\.0: 'pt' is neither a feature nor"):
+        checks.branches(load(tmp_path / "own.yaml"), datasets)
 
 
 def test_a_measure_that_fails_names_its_tagger_and_its_key() -> None:

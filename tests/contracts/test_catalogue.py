@@ -10,7 +10,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from hepdecorr.catalogue import build, find, load_file
+from hepdecorr.catalogue import build, find, load_file, suggest
 from hepdecorr.errors import InputError
 
 MINE = """
@@ -89,3 +89,11 @@ def test_input_error_survives_the_way_from_a_worker() -> None:
     again = pickle.loads(pickle.dumps(InputError("a.root: no branch 'x'")))
     assert isinstance(again, InputError)
     assert str(again) == "a.root: no branch 'x'"
+
+
+def test_of_very_many_names_only_the_nearest_are_told() -> None:
+    told = suggest("genWeight", [f"name_{i}" for i in range(100)] + ["genie"])
+    assert "of the 101 known" in told
+    assert "genie" in told
+    assert len(told) < 120
+    assert suggest("x", ["alpha", "beta"]) == "; known are alpha, beta"
