@@ -24,6 +24,9 @@ from hepdecorr.errors import InputError
 
 ROW_EVENT, ROW_OBJECT = "rowEvent", "rowObject"
 
+# Jet radii of CMS's collections: AK8 and AK4.
+RADII: Mapping[str, float] = {"FatJet": 0.8, "Jet": 0.4}
+
 AUTO, STORED, COMPUTED = SUBSTRUCTURE = ("auto", "stored", "computed")
 
 # Attributes that begin with @ travel with slices and are left out of pickles.

@@ -12,7 +12,7 @@ What may be odd, and what becomes of it: a link whose jetIdx is -1 belongs to a 
 is left out; candidates with pt 0, or Puppi weight 0, are left out; a negative mass (NanoAOD's way to write
 a negative mass squared) becomes 0.  All three are counted (`notes`), and so are jets without constituents,
 which stay.  Other links out of range, NaN and negative pt are InputErrors, and so is a collection that was
-filtered before its rows were made, as far as its layout shows it (`closure` shows it always).
+filtered or sorted before its rows were made: its layout shows it, or a constituent that is not in its jet.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Constituents:
         self.counts: dict[str, int] = {}
         self._table_start, pt = branches.flat(self._events, f"{self.layout.table}.pt")
         self.start, self._place, self.pt = self._ordered(rows, pt.astype(np.float64))
+        self._check_near(rows, float(spec.get("radius") or objects.RADII.get(self.layout.collection, 1.0)))
 
     @cached_property
     def eta(self) -> Floats:
@@ -93,15 +94,20 @@ class Constituents:
         return self._taken(field, np.empty(len(self._place)))
 
     def _taken(self, field: str, out: NDArray[Any]) -> NDArray[Any]:
+        values = self._stored(field)
+        bad = linking.take(values, self._place, out)
+        if bad >= 0:
+            place = int(self._place[bad])
+            raise InputError(f"branch '{self.layout.table}.{field}': {values[place]} {self._whose(place)}")
+        return out
+
+    def _stored(self, field: str) -> NDArray[Any]:
+        """A branch of the whole table, not looked at; InputError where its lists are not those of pt."""
         name = f"{self.layout.table}.{field}"
         start, values = branches.flat(self._events, name)
         if not np.array_equal(start, self._table_start):
             raise InputError(f"branch {name!r} has other lengths than '{self.layout.table}.pt'")
-        bad = linking.take(values, self._place, out)
-        if bad >= 0:
-            place = int(self._place[bad])
-            raise InputError(f"branch {name!r}: {values[place]} {self._whose(place)}")
-        return out
+        return values
 
     def _check_whole(self, name: str) -> None:
         """InputError where entries were picked after reading: links count in the collection as it was."""
@@ -114,6 +120,25 @@ class Constituents:
                 f"links in {self.layout.link!r} do not fit it; select among the rows instead"
             )
 
+    def _check_near(self, rows: Any, radius: float) -> None:
+        """InputError where a jet's hardest constituent is not in it: the links are those of another jet.
+
+        Jets that were sorted anew and written back into the events look whole, and only this tells.  No
+        clustering puts a constituent two radii from the axis.
+        """
+        held = np.flatnonzero(np.diff(self.start))
+        hardest = self._place[self.start[held]]
+        deta, dphi = (self._stored(field)[hardest] - jet(rows, field)[held] for field in ("eta", "phi"))
+        distance = np.hypot(deta, np.remainder(dphi + np.pi, 2 * np.pi) - np.pi)
+        if (far := np.flatnonzero(distance > 2 * radius)).size:
+            event = int(_row(rows, objects.ROW_EVENT)[held[far[0]]])
+            raise InputError(
+                f"collection {self.layout.collection!r}: the hardest constituent of a jet is "
+                f"{distance[far[0]]:.2f} from its axis {self._event(event)}, more than twice the radius "
+                f"{radius:g}.  Were the jets sorted or picked after they were read?  The links in "
+                f"{self.layout.link!r} count in the file's order: select among rows or scores instead"
+            )
+
     def _ordered(self, rows: Any, pt: Floats) -> tuple[Ints, Ints, Floats]:
         jet_start = _offsets(branches.counts(self._events, self.layout.collection))
         first, grouped = self._grouped(jet_start)
@@ -121,7 +146,7 @@ class Constituents:
         most = int((first[jets + 1] - first[jets]).sum())
         start, place, out = np.zeros(len(jets) + 1, np.int64), np.empty(most, np.int64), np.empty(most)
         dropped = np.zeros(2, np.int64)
-        weight = self._weight() if self._multiply else np.empty(0)
+        weight = self._stored(WEIGHT).astype(np.float64) if self._multiply else np.empty(0)
         end = linking.order(jets, first, grouped, pt, weight, start, place, out, dropped)
         if end < 0:
             raise self._bad_pt(-1 - end, pt, weight)
@@ -148,13 +173,6 @@ class Constituents:
         grouped = np.empty(first[-1], np.int64)
         linking.group(start, jet, candidate, jet_start, self._table_start, first[:-1].copy(), grouped)
         return first, grouped
-
-    def _weight(self) -> Floats:
-        name = f"{self.layout.table}.{WEIGHT}"
-        start, weight = branches.flat(self._events, name)
-        if not np.array_equal(start, self._table_start):
-            raise InputError(f"branch {name!r} has other lengths than '{self.layout.table}.pt'")
-        return weight.astype(np.float64)
 
     def _bad_link(
         self, wrong: int, link: int, start: Ints, jet: Ints, candidate: Ints, jet_start: Ints

@@ -12,9 +12,6 @@ from hepdecorr.columnar.features.branches import Floats, per_event
 from hepdecorr.columnar.features.sharing import intermediate
 from hepdecorr.errors import InputError
 
-# CMS: AK8 and AK4.
-RADII: Mapping[str, float] = {"FatJet": 0.8, "Jet": 0.4}
-
 # What each feature reads where the file has it; n_constituents only where the constituents are not.
 BRANCHES: Mapping[str, tuple[str, ...]] = {
     "jet_mass": ("mass",),
@@ -46,7 +43,7 @@ def radius(rows: Any) -> float:
     if given is not None:
         return float(given)
     try:
-        return RADII[collection(rows)]
+        return objects.RADII[collection(rows)]
     except KeyError:
         raise InputError(
             f"no jet radius is known for {collection(rows)!r}; write it into the YAML "

@@ -125,7 +125,7 @@ def test_equal_pt_keeps_the_order_of_the_links(jets):
 )
 def test_any_shape_of_events(jets, numbers):
     listed = [
-        [{"pt": np.array(n, float), "eta": np.arange(6.0), "phi": np.zeros(6)} for n in event]
+        [{"pt": np.array(n, float), "eta": np.arange(6) / 10, "phi": np.zeros(6)} for n in event]
         for event in numbers
     ]
     rows = rows_of(jets.by_hand(listed))
@@ -329,9 +329,10 @@ def test_flat_branches_of_other_lengths(jets, made):
         events = ak.zip({**flat, name: flat[name][:, :-1]}, depth_limit=1)
         with pytest.raises(InputError, match=f"'{name.replace('_', '.')}' has other lengths"):
             constituents.of(rows_of(events))
-    events = ak.zip({**flat, "PFCands_eta": flat["PFCands_eta"][:, :-1]}, depth_limit=1)
-    with pytest.raises(InputError, match=r"'PFCands\.eta' has other lengths"):
-        _ = constituents.of(rows_of(events)).eta
+    for field in ("eta", "phi", "mass"):
+        events = ak.zip({**flat, f"PFCands_{field}": flat[f"PFCands_{field}"][:, :-1]}, depth_limit=1)
+        with pytest.raises(InputError, match=rf"'PFCands\.{field}' has other lengths"):
+            getattr(constituents.of(rows_of(events)), field)
 
 
 @pytest.mark.parametrize("schema", ["NanoAODSchema", "BaseSchema"])
@@ -341,7 +342,9 @@ def test_only_what_is_needed_is_read(files, opened, schema):
     constituents.of(rows)
     links = {"FatJetPFCand_jetIdx", "FatJetPFCand_pfCandIdx"}
     counters = {"nFatJet"} | ({"nPFCand", "nFatJetPFCand"} if schema == "NanoAODSchema" else set())
-    assert {a.branch for a in log} == {"PFCand_pt", *links, *counters}
+    # the angles tell whether jets and links belong together
+    angles = {f"{name}_{field}" for name in ("FatJet", "PFCand") for field in ("eta", "phi")}
+    assert {a.branch for a in log} == {"PFCand_pt", *angles, *links, *counters}
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,11 @@ def content(histogram, category, tagger="plain"):
 
 
 def test_average_image_by_hand():
-    jets = [TWO_PRONGS, turn(TWO_PRONGS, 1.0), [(50.0, 0.0, 0.0)], [(10.0, 0.0, 2.0)]]
+    jets = [TWO_PRONGS, turn(TWO_PRONGS, 1.0), [(50.0, 0.0, 0.0)], [(10.0, 0.0, 1.5)]]
     weight, logit = [1.0, 2.0, 4.0, 8.0], [1.0, -1.0, 0.2, 3.0]
     found = filled(jets, weight, logit, pixels=5, radius=1.0)
     before = content(found, "before").values()
-    # Three quarters of the pt in the pixel above the middle, a quarter below; 2.0 is outside.
+    # Three quarters of the pt in the pixel above the middle, a quarter below; 1.5 is outside.
     assert before[2, 3] == pytest.approx(3 * 0.75)
     assert before[2, 1] == pytest.approx(3 * 0.25)
     assert before[2, 2] == 4.0

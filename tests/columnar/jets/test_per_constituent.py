@@ -134,10 +134,12 @@ def test_nothing_is_read_that_the_names_do_not_need(files, opened):
     rows = objects.rows(opened(files["v15"], schema="BaseSchema", access_log=log), SPEC)
     prepare(rows, ["log_pt"], length=5)
     before = {a.branch for a in log}
-    assert before == {"nFatJet", "PFCand_pt", "FatJetPFCand_jetIdx", "FatJetPFCand_pfCandIdx"}
+    angles = {f"{name}_{field}" for name in ("FatJet", "PFCand") for field in ("eta", "phi")}
+    links = {"FatJetPFCand_jetIdx", "FatJetPFCand_pfCandIdx"}
+    assert before == {"nFatJet", "PFCand_pt", *links, *angles}
     log.clear()
     prepare(rows, ["log_pt_rel", "deta", "branch:dz"], length=5)
-    assert {a.branch for a in log} - before == {"FatJet_pt", "FatJet_eta", "PFCand_eta", "PFCand_dz"}
+    assert {a.branch for a in log} - before == {"FatJet_pt", "PFCand_dz"}
 
 
 def test_jets_without_constituents_and_no_jets(jets):
@@ -198,15 +200,18 @@ def made_jet(rng, n, *, pt=500.0):
 
 
 def at_rest(jets, *listed):
-    """(E, x, y, z) at rest of listed jets, each of shape (n, 4), in float64."""
-    rows = objects.rows(jets.by_hand([list(listed)]), SPEC)
+    """(E, x, y, z) at rest of listed jets, each of shape (n, 4), in float64; their axes are the sums."""
+    sums = [polar(cartesian(one).sum(axis=0, keepdims=True)) for one in listed]
+    own = [{**one, "jet": {k: v[0] for k, v in s.items()}} for one, s in zip(listed, sums, strict=True)]
+    rows = objects.rows(jets.by_hand([own]), SPEC)
     found = constituents.of(rows)
     p = per_constituent._rest(rows).T
     return [p[a:b] for a, b in zip(found.start[:-1], found.start[1:], strict=True)]
 
 
 def cartesian(jet):
-    v = vector.array({k: np.asarray(jet[k], float) for k in ("pt", "eta", "phi", "mass")})
+    own = {"mass": np.zeros(len(jet["pt"])), **jet}
+    v = vector.array({k: np.asarray(own[k], float) for k in ("pt", "eta", "phi", "mass")})
     return np.stack([v.E, v.px, v.py, v.pz], axis=1)
 
 
@@ -345,7 +350,8 @@ def test_everything_is_finite(jets, listed):
     columns = ("pt", "eta", "phi", "mass")
     events = [[{f: [c[i] for c in jet] for i, f in enumerate(columns)} for jet in event] for event in listed]
     names = [n for n in CONSTITUENT_FEATURES if n != "puppi_weight"]
-    rows = objects.rows(jets.by_hand(events), SPEC)
+    # candidates anywhere, jets at 0, 0
+    rows = objects.rows(jets.by_hand(events), {**SPEC, "radius": 10.0})
     x, mask, dropped = prepare(rows, names, length=3)
     assert np.isfinite(x).all()
     assert mask.sum() + dropped == sum(len(jet) for event in listed for jet in event)
