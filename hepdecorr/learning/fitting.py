@@ -276,7 +276,10 @@ def _remaining(logit: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], effici
     there would be if all weighed as much as the first one that is left out."""
     ordered = np.maximum(0, weight[logit.argsort()[::-1]])
     grown, most = ordered.cumsum(), efficiency * ordered.sum() * (1 + 1e-9)
-    kept, after = ordered[grown <= most], ordered[grown > most][0]
+    kept, left_out = ordered[grown <= most], ordered[grown > most]
+    if not len(left_out):
+        raise InputError(f"working point: rejection {1 - efficiency:g}; it must lie between 0 and 1")
+    after = left_out[0]
     effective = kept.sum() ** 2 / np.square(kept).sum() if kept.any() else 0.0
     return float(min(effective * (1 + 1e-9), most / after))
 

@@ -30,7 +30,7 @@ class Reweighting:
     both spectra together; the ratio of the spectra is interpolated between the bins' medians.  For two, 10 x
     bins cells: slices of equal content in the first variable, cut into parts of equal content in the second;
     the ratio is constant in each.  cap: no event gets more than so many times the mean of its class, with its
-    own weight counted; where both classes are changed, in each.
+    own weight counted, as that mean is before the cap; the mean is then brought back to one.
 
     It is a factor on the loss of the classification alone.  What protects a nuisance, and every measure,
     keeps the physical weights: independence of the background that there is, not of one that is made up.

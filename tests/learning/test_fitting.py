@@ -153,6 +153,13 @@ def test_working_points() -> None:
     assert point.background_events == 4000
 
 
+def test_a_rejection_of_nothing_is_no_working_point() -> None:
+    logit, label = np.linspace(-1, 1, 100), np.zeros(100, dtype=np.int64)
+    label[::2] = 1
+    with pytest.raises(InputError, match="rejection 0; it must lie between 0 and 1"):
+        working_points(logit, label, np.ones(100), rejections=[0.0])
+
+
 def test_learning_leaves_coffea_alone() -> None:
     code = "import sys, hepdecorr.learning.fitting; print(bool({'coffea', 'uproot'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

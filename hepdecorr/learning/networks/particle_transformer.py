@@ -128,7 +128,8 @@ class Pairs(nn.Module):
     @torch.no_grad()
     def fit(self, constituents: Tensor, mask: Tensor) -> None:
         """Set the scaling of the pairs' features; constituents (n, L, c), mask (n, L)."""
-        step = 1 + mask.shape[0] // 2000
+        # As many pairs as 2000 jets of 40 constituents have, however long the jets are.
+        step = 1 + mask.shape[0] * mask.shape[1] ** 2 // (2000 * 40**2)
         constituents, mask = constituents[::step], mask[::step]
         first, second = torch.triu_indices(mask.shape[1], mask.shape[1], 1)
         both = mask[:, first] & mask[:, second]
