@@ -195,7 +195,7 @@ class Training(_Section):
 class Report(_Section):
     """What the report compares beside the taggers themselves."""
 
-    series: dict[str, list[str]] = {}  # taggers that differ in strength, for the curve of R50 and 1/JSD
+    series: dict[str, dict[str, str]] = {}  # by label, taggers that differ in strength: R50 against 1/JSD
     mapped: list[str] = []  # taggers to show also with a quantile map of their score in the nuisance
     images: bool = True  # average jets before and after the cuts, where there are constituents
 
@@ -275,7 +275,7 @@ class Config(_Section):
     @classmethod
     def _known_taggers(cls, value: Report, info: ValidationInfo) -> Report:
         taggers = info.data.get("taggers")  # absent where they are at fault themselves
-        for name in [*value.mapped, *(t for row in value.series.values() for t in row)]:
+        for name in [*value.mapped, *(t for row in value.series.values() for t in row.values())]:
             if taggers is not None and name not in taggers:
                 raise ValueError(f"no tagger {name!r}{suggest(name, taggers)}")
         return value

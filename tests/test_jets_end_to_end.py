@@ -66,7 +66,7 @@ shifts:
   scale_up: {{type: JetEnergyScale, factor: 1.05}}
   candidates_up: {{type: ConstituentScale, factor: 1.05}}
 report:
-  series: {{DisCo: [plain, disco]}}
+  series: {{DisCo: {{"0": plain, "1": disco}}}}
   mapped: [plain]
 running: {{chunksize: 400}}
 processors:

@@ -155,9 +155,9 @@ def _seconds(config: Config, events: Mapping[str, Any], scores: Table) -> dict[s
 
 
 def _series(config: Config, taggers: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
-    """The series of the config with their taggers' titles, as far as those are reported."""
+    """The series of the config, (label, tagger), as far as the taggers are reported."""
     found = {
-        name: [(str(config.taggers[t].get("title", t)), t) for t in row if t in taggers]
+        name: [(label, tagger) for label, tagger in row.items() if tagger in taggers]
         for name, row in config.report.series.items()
     }
     return {name: row for name, row in found.items() if row}
