@@ -104,17 +104,21 @@ def made(folder: Path, jets: int) -> list[str]:
     return files
 
 
-def chain(tagger: Path | str, files: Sequence[str], *, chunk: int) -> Any:
-    """The processor's output over all files."""
+def processor(tagger: Path | str) -> Any:
+    """The processor that ships, with one tagger."""
     sculpting = load_file(ROOT / "processors" / "sculpting.py").Sculpting
-    processor = sculpting(
+    return sculpting(
         taggers={"tagger": tagger},
         nuisances=NUISANCES,
         objects=OBJECTS,
         selection=CUTS,
         weights=["genWeight"],
     )
-    return run({"made": list(files)}, processor, schema=PFNanoAODSchema, chunksize=chunk).out
+
+
+def chain(tagger: Path | str, files: Sequence[str], *, chunk: int) -> Any:
+    """The processor's output over all files."""
+    return run({"made": list(files)}, processor(tagger), schema=PFNanoAODSchema, chunksize=chunk).out
 
 
 def touched(tagger: Path | str, files: Sequence[str]) -> list[str]:
@@ -127,15 +131,7 @@ def touched(tagger: Path | str, files: Sequence[str]) -> list[str]:
         entry_stop=100,
         metadata={"dataset": "made", "filename": files[0], "entrystart": 0, "entrystop": 100},
     ).events()
-    sculpting = load_file(ROOT / "processors" / "sculpting.py").Sculpting
-    processor = sculpting(
-        taggers={"tagger": tagger},
-        nuisances=NUISANCES,
-        objects=OBJECTS,
-        selection=CUTS,
-        weights=["genWeight"],
-    )
-    processor.process(events)
+    processor(tagger).process(events)
     return sorted({entry.branch for entry in log})
 
 
