@@ -20,7 +20,10 @@ from hepdecorr.learning.terms.nuisance import Nuisance
 from hepdecorr.learning.terms.term import soft_rank
 
 OPTIONS = [{}, {"tail": 0.0}, {"top": 0.5}, {"given": "all"}, {"sees": "score"}, {"sees": "rank"}]
-EACH = [(name, options) for name in terms.__all__ for options in OPTIONS]
+OPTIONS += [{"given": "signal"}, {"given": "label"}]
+UNKNOWING = ["DisCo"]  # terms that cannot be told the label
+EACH = [(n, o) for n in terms.__all__ for o in OPTIONS if o.get("given") != "label" or n not in UNKNOWING]
+ADVERSARIES = [name for name in terms.__all__ if issubclass(getattr(terms, name), Adversary)]
 
 
 def build(name: str, b: Batch, **options: object) -> Term:
@@ -64,8 +67,8 @@ def test_contract(name: str, options: dict[str, object]) -> None:
     assert logit.grad is not None
     assert logit.grad.isfinite().all()
     assert logit.grad.abs().sum() > 0
-    if options.get("given") != "all":
-        assert logit.grad[b.y == 1].abs().sum() == 0  # background only
+    unseen = {"background": b.y == 1, "signal": b.y == 0}.get(str(options.get("given", "background")))
+    assert unseen is None or logit.grad[unseen].abs().sum() == 0
     free = trained(build(name, b, **options), noise, b, steps=60)
     assert float(price) > float(free.price(noise, b)) + 0.02
     order = torch.randperm(len(b.y), generator=torch.Generator().manual_seed(3))
@@ -95,6 +98,33 @@ def test_nothing_to_look_at_costs_nothing(name: str) -> None:
     price.backward()
     assert float(price.detach()) == 0
     assert logit.grad is not None
+
+
+@pytest.mark.parametrize("name", terms.__all__)
+def test_without_any_weight_nothing_is_looked_at(name: str) -> None:
+    b = drawn(100)
+    logit = torch.randn(100, requires_grad=True)
+    price = build(name, b).price(logit, b._replace(w=0 * b.w))
+    price.backward()
+    assert float(price.detach()) == 0
+    assert not logit.grad.any()
+
+
+@pytest.mark.parametrize("name", terms.__all__)
+def test_a_constant_nuisance_is_told(name: str) -> None:
+    b = drawn(100)
+    with pytest.raises(InputError, match=r"nuisance 'mass' is 3 in all \d+ background events"):
+        build(name, b._replace(z=0 * b.z + 3))
+
+
+@pytest.mark.parametrize("name", terms.__all__)
+def test_weight_zero_removes_events(name: str) -> None:
+    b = drawn(800)
+    keep = torch.rand(800, generator=torch.Generator().manual_seed(4)) < 0.7
+    logit = b.z[:, 0] + torch.randn(800, generator=torch.Generator().manual_seed(5))
+    term = trained(build(name, b, tail=0.0), logit, b, steps=50)
+    weighted = term.price(logit, b._replace(w=keep.float()))
+    assert float(weighted) == pytest.approx(float(term.price(logit[keep], b.take(keep))), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", terms.__all__)
@@ -166,15 +196,32 @@ def test_an_adversary_reaches_its_floor_and_the_known_information() -> None:
     assert found == pytest.approx(-0.5 * math.log(0.36), abs=0.04)
 
 
-def test_label_given_protects_each_class_by_itself() -> None:
+@pytest.mark.parametrize("name", ADVERSARIES)
+def test_label_given_protects_each_class_by_itself(name: str) -> None:
     b = drawn(4000)
     z = b.z + 3 * b.y[:, None]  # the nuisance differs between classes, the score knows only the class
     b = b._replace(z=z)
     logit = 2 * b.y - 1 + 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
-    for given, leaks in (("label", False), ("all", True)):
-        term = trained(build("GMM", b, given=given, tail=0.0, transform="standard"), logit, b, steps=150)
-        found = term.floor(term.look(logit, b, even=True)) - float(term.chase(logit, b))
+    options = {} if name == "Softmax" else {"transform": "standard"}
+    for given, leaks in (("label", False), ("all", True), ("signal", False), ("background", False)):
+        term = trained(build(name, b, given=given, tail=0.0, **options), logit, b, steps=100)
+        found = term.found(float(term.chase(logit, b)), term.floor(term.look(logit, b, even=True)))
         assert (found > 0.2) == leaks, (given, found)
+
+
+def test_least_squares_are_those_of_the_regression() -> None:
+    """The best guess leaves 1 - R^2 of the variance, whatever the scale of the score."""
+    b = drawn(8000)
+    noise = torch.randn(8000, generator=torch.Generator().manual_seed(2))
+    logit = 7 * (0.8 * b.z[:, 0] + 0.6 * noise) + 3
+    term = trained(build("MSE", b, tail=0.0, given="all", transform="standard"), logit, b)
+    look = term.look(logit, b, even=True)
+    assert term.floor(look) == pytest.approx(1, abs=0.05)
+    fit = np.polyfit(logit.double(), look.z.double(), 1)
+    left = float(np.mean((np.polyval(fit, logit.double()) - look.z.double().numpy()) ** 2))
+    assert float(term.chase(logit, b)) == pytest.approx(left, abs=0.01)
+    assert term.found(left, term.floor(look)) == pytest.approx(-0.5 * math.log(1 - 0.64), abs=0.02)
+    assert float(term.price(logit, b)) == pytest.approx(-left, abs=0.01)
 
 
 def test_tail_weight_asks_more_of_the_tail() -> None:
@@ -245,7 +292,7 @@ def test_strength_grows() -> None:
         ({"transform": "rnk"}, "did you mean 'rank'"),
         ({"strenght": 3}, "did you mean 'strength'"),
         ({"tail": -1}, "tail cannot be negative"),
-        ({"given": "label"}, "given background or all"),
+        ({"given": "label"}, "given background, signal or all"),
     ],
 )
 def test_faults_in_the_yaml_are_named(spec: dict[str, object], message: str) -> None:
@@ -325,7 +372,7 @@ def test_a_tagger_with_a_joint_term_is_trained_and_judged() -> None:
 @pytest.mark.parametrize(
     ("name", "nuisance", "message"),
     [
-        ("GMM", ["mass", "pt"], "GMM: nuisance is mass, pt; it must be one name"),
+        ("MSE", ["mass", "pt"], "MSE: nuisance is mass, pt; it must be one name"),
         ("DisCo", [], "DisCo: nuisance is empty"),
         ("DisCo", ["mass", "mass"], "DisCo: nuisance is mass, mass"),
         ("DisCo", ["mass", "ptt"], "no nuisance 'ptt'; did you mean 'pt'"),

@@ -81,21 +81,17 @@ class Judge:
         # that are judged here may be elsewhere.
         floor = term.floor(look)
         known = information if term.given == "background" and term.top == 1 else 0.0
-        return max(0.0, floor - loss, known), _complaint(loss, floor, known)
-
-
-def _complaint(loss: float, floor: float, information: float) -> str:
-    if loss > floor + SLACK:
-        return (
-            f"the adversary is behind a blind guess ({loss:.3f} against {floor:.3f} nats); "
-            "give it more steps or a smaller learning rate, or lower the strength"
-        )
-    if information > floor - loss + SLACK:
-        return (
-            f"the adversary has found {max(0.0, floor - loss):.3f} of {information:.3f} nats; "
-            "give it more steps, or wider layers"
-        )
-    return ""
+        found = term.found(loss, floor)
+        if found < -SLACK:
+            complaint = (
+                f"the adversary is behind a blind guess (its loss is {loss:.3f} against {floor:.3f}); "
+                "give it more steps or a smaller learning rate, or lower the strength"
+            )
+        elif known > found + SLACK:
+            complaint = f"the adversary has found {max(0.0, found):.3f} of {known:.3f} nats; {term.remedy}"
+        else:
+            complaint = ""
+        return max(0.0, found, known), complaint
 
 
 def chunks(x: Tensor) -> tuple[Tensor, ...]:

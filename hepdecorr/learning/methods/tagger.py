@@ -67,7 +67,7 @@ class Tagger(Method):
                 players[name] = term.chasing.player(term, self._chaser(term))
             if isinstance(term, DisCo) and term.draw and isinstance(data.train, Events):
                 self._drawings[name] = Drawing(
-                    data.train,
+                    data.train.all.take(term.among(data.train.all)),
                     self.logit,
                     rows=term.draw,
                     tail=term.tail,
@@ -109,7 +109,7 @@ class Tagger(Method):
 
     def _chaser(self, term: Adversary) -> Any:
         def chase(b: Batch) -> dict[str, Tensor]:
-            own = b.take(b.y == 0) if term.given == "background" else b  # the others would not be looked at
+            own = b.take(term.among(b))  # the others would not be looked at
             with torch.no_grad():
                 logit = self.logit(own.x)
             return {"chase": term.chase(logit, own)}

@@ -5,8 +5,9 @@ A term of your own is a class with `price(logit, b)`: `terms: [{type: my_term.py
 
 from hepdecorr.learning.terms.disco import DisCo
 from hepdecorr.learning.terms.gmm import GMM
+from hepdecorr.learning.terms.mse import MSE
 from hepdecorr.learning.terms.softmax import Softmax
 from hepdecorr.learning.terms.term import Adversary as Adversary
 from hepdecorr.learning.terms.term import Term as Term
 
-__all__ = ["GMM", "DisCo", "Softmax"]
+__all__ = ["GMM", "MSE", "DisCo", "Softmax"]

@@ -59,7 +59,7 @@ class DisCo(Term):
             transform=transform,
         )
         if given == "label" or len(self.sees) > 1:
-            raise InputError("DisCo sees one form of the score, given background or all")
+            raise InputError("DisCo sees one form of the score, given background, signal or all")
         if draw < 0 or refresh < 1 or (draw and not tail):
             raise InputError(
                 "DisCo: draw cannot be negative, refresh is at least 1, and draw needs a tail above 0"

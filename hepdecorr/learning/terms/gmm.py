@@ -65,7 +65,7 @@ class GMM(Adversary):
 
     def floor(self, look: Look) -> float:
         """Entropy of z, or of z within each class if the label is given."""
-        if self.given == "background" and self.transform == "probit" and self.top == 1:
+        if self.given in ("background", "signal") and self.transform == "probit" and self.top == 1:
             return UNIT_GAUSSIAN
         return conditional_entropy(look.z, look.y if self.given == "label" else look.y * 0, look.w)
 

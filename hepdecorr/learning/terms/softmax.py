@@ -61,13 +61,11 @@ class Softmax(Adversary):
 
     def floor(self, look: Look) -> float:
         """Entropy of the bins, or of the bins within each class if the label is given."""
-        (_, z, y, w), total = look, look.w.sum()
-        nats = 0.0
-        for label in y.unique() if self.given == "label" else [None]:
-            own = torch.ones_like(y, dtype=torch.bool) if label is None else y == label
+        (_, z, _, w), nats = look, 0.0
+        for own in self.apart(look):
             filled = torch.bincount(bin_of(z[own], self.bins), weights=w[own].double(), minlength=self.bins)
             p = filled / filled.sum()
-            nats += float(-(torch.xlogy(p, p)).sum() * w[own].sum() / total)
+            nats += float(-(torch.xlogy(p, p)).sum() * w[own].sum() / w.sum())
         return nats
 
 

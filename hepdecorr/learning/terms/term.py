@@ -17,7 +17,7 @@ from hepdecorr.learning.terms.nuisance import Nuisance
 from hepdecorr.learning.terms.strength import Chasing, Growth
 
 SEEN = ("logit", "score", "rank")
-GIVEN = ("background", "label", "all")
+GIVEN = ("background", "signal", "all", "label")
 FEWEST = 8  # events below which a batch says nothing about dependence
 
 
@@ -35,12 +35,12 @@ class Term(nn.Module):
 
     nuisance: its name, or names.  strength: factor on the price.  start, ramp: fractions of the training
     before the term acts and over which its strength then grows to the full.  sees: 'logit', 'score' (its
-    sigmoid) or 'rank' (among the events looked at).  given: 'background' events only, 'all', or 'label' (all,
-    label known).  top: look only at this fraction of the events with the highest scores.  tail: weigh each
+    sigmoid) or 'rank' (among the events looked at).  given: 'background' events only, 'signal' only, 'all', or
+    'label' (all, label known).  top: look only at this fraction of the events with the highest scores.  tail: weigh each
     event by 1 / (1 - u + tail), u the rank of its score among those looked at, so that each decade of
     rejection has the same say: a weight that depends on the score alone leaves independence the optimum; 0
-    for equal weights.  transform of the nuisance, fitted on background: 'rank', 'probit', 'standard' or
-    'none'.  All ranks, and fractions of events, count the events by their weights.
+    for equal weights.  transform of the nuisance, fitted on background (on signal where it is given): 'rank',
+    'probit', 'standard' or 'none'.  All ranks, and fractions of events, count the events by their weights.
     """
 
     several = False  # whether it can protect several nuisances jointly
@@ -82,10 +82,23 @@ class Term(nn.Module):
         """Scalar without the strength; smaller when the logit, shape (n,), tells less about the nuisance."""
 
     def fit(self, b: Batch) -> None:
-        """Set the scaling of each nuisance from background among the training events."""
-        background = b.y == 0
-        for column, scaling in zip(self.columns, self.scalings, strict=True):
-            scaling.fit(b.z[background, column], b.w[background])  # type: ignore[operator]
+        """Set the scaling of each nuisance from the background, or signal, among the training events."""
+        own = b.y == float(self.given == "signal")
+        for name, column, scaling in zip(self.nuisances, self.columns, self.scalings, strict=True):
+            z = b.z[own, column]
+            if len(z) and z.min() == z.max():
+                raise InputError(
+                    f"{type(self).__name__}: nuisance {name!r} is {float(z[0]):g} in all {len(z)} "
+                    f"{'signal' if self.given == 'signal' else 'background'} events; a constant tells nothing "
+                    "and needs no protection: leave the term out"
+                )
+            scaling.fit(z, b.w[own])  # type: ignore[operator]
+
+    def among(self, b: Batch) -> Tensor:
+        """Which events, shape (n,), are of the kind that is given."""
+        if self.given in ("background", "signal"):
+            return b.y == float(self.given == "signal")
+        return torch.ones_like(b.y, dtype=torch.bool)
 
     def _scaled(self, z: Tensor) -> Tensor:
         scaled = [scaling(z[:, k]) for k, scaling in zip(self.columns, self.scalings, strict=True)]
@@ -97,18 +110,17 @@ class Term(nn.Module):
                 raise InputError(f"{type(self).__name__}: no nuisance {name!r}{suggest(name, known)}")
         if not names or len(set(names)) < len(names) or (len(names) > 1 and not self.several):
             raise InputError(
-                f"{type(self).__name__}: nuisance is {', '.join(names) or 'empty'}; it must be one name, or "
-                "for DisCo a list of different ones; give other terms one for each nuisance"
+                f"{type(self).__name__}: nuisance is {', '.join(names) or 'empty'}; it must be one name, or a "
+                "list of different ones for a term that protects them jointly (DisCo, GMM, Softmax, MINE, "
+                "Flatness); give the others one term for each nuisance"
             )
 
     def look(self, logit: Tensor, b: Batch, *, even: bool = False) -> Look | None:
         """The events this term looks at; None when they are too few.  `even` leaves the tail weight off."""
-        index = torch.arange(len(logit), device=logit.device)
-        if self.given == "background":
-            index = index[b.y == 0]
+        index = self.among(b).nonzero()[:, 0]
         if self.top < 1 and len(index):
             index = index[_top(logit.detach()[index], b.w[index], self.top)]
-        if len(index) < FEWEST:
+        if len(index) < FEWEST or not b.w[index].sum() > 0:
             return None
         logit, y, w = logit[index].float(), b.y[index], b.w[index]
         if self.tail and not even:
@@ -120,22 +132,33 @@ class Term(nn.Module):
         seen = torch.stack([_seen(name, logit, w) for name in self.sees], 1)
         return Look(seen, self._scaled(b.z[index]), y, tailed)
 
+    def apart(self, look: Look) -> list[Tensor]:
+        """The groups of events, each a mask, that are protected by themselves: classes if the label is given.
+
+        Groups without weight are left out.
+        """
+        if self.given != "label":
+            return [torch.ones_like(look.y, dtype=torch.bool)]
+        groups = [look.y == label for label in look.y.unique()]
+        return [own for own in groups if look.w[own].sum() > 0]
+
 
 class Adversary(Term):
     """A term that must itself be trained: the better it guesses the nuisance, the more the tagger pays.
 
-    `guess(seen, z)` gives minus the log likelihood of each event.  What it sees is brought to mean 0 and
+    `guess(answer, z)` gives minus the log likelihood of each event, or another loss.  What it sees is brought to mean 0 and
     deviation 1 by running statistics and squashed to +-4, since the logit's scale moves while it learns.
     With `given: label` it also knows the label and so protects each class by itself.
     """
 
+    remedy = "give it more steps, or wider layers"  # when it finds less than there is
     mean: Tensor
     square: Tensor
     looks: Tensor
 
     def __init__(
         self,
-        nuisance: str,
+        nuisance: str | Sequence[str],
         *,
         nuisances: Sequence[str],
         outputs: int,
@@ -158,10 +181,14 @@ class Adversary(Term):
 
     @abstractmethod
     def floor(self, look: Look) -> float:
-        """The loss, in nats, of the best guess that does not see the score."""
+        """The loss of the best guess that does not see the score."""
+
+    def found(self, loss: float, floor: float) -> float:
+        """How many nats of the nuisance the adversary has found, by its loss."""
+        return floor - loss
 
     def chase(self, logit: Tensor, b: Batch) -> Tensor:
-        """The adversary's own loss, scalar: mean of minus the log likelihood."""
+        """The adversary's own loss, scalar: the mean of its guesses' losses."""
         look = self.look(logit, b)
         if look is None:
             return _nothing(self.net, logit)
