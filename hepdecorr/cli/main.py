@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-generate = typer.Typer(no_args_is_help=True, help="Generate a Monte Carlo sample with Pythia 8.")
+generate = typer.Typer(no_args_is_help=True, help="Generate a Monte Carlo sample.")
 app.add_typer(generate, name="generate")
 
 INTERRUPTED = 130
@@ -171,6 +171,25 @@ def generate_jets(
         steps.generate(
             console, "jets", one, out=file, events=events, jets=jets, seed=seed, workers=jobs, options=options
         )
+
+
+@generate.command(
+    "toys", epilog="hepdecorr generate toys --process louppe --events 125000 --out data/toys_louppe.root"
+)
+def generate_toys(
+    out: Annotated[Path, typer.Option(help="Folder, or with --process a ROOT file.")] = Path(),
+    process: Annotated[
+        str | None, typer.Option(help="louppe, regression, discrete, unused, slides or zgubic; default: all.")
+    ] = None,
+    events: Annotated[int, typer.Option(help="Events, both classes together.")] = 125_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 1,
+) -> None:
+    """Generate a toy: two features x1, x2, a label and a nuisance z (docs/toys.md)."""
+    from hepdecorr.cli import steps
+    from hepdecorr.samples.toys import PROCESSES
+
+    for one, file in _files("toys", PROCESSES, process=process, out=out).items():
+        steps.generate(console, "toys", one, out=file, events=events, seed=seed)
 
 
 def _files(sample: str, processes: Iterable[str], *, process: str | None, out: Path) -> dict[str, Path]:

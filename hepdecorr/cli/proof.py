@@ -31,6 +31,7 @@ from hepdecorr.validation.report import ReportInput, report
 
 def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: Console) -> Path:
     """Measure the taggers (TAGGER-SEED -> model folder) on the evaluated events and write the report."""
+    from hepdecorr.cli import bins
     from hepdecorr.columnar import histograms, images
     from hepdecorr.columnar.tagger import OnnxTagger
 
@@ -69,6 +70,9 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         versions=versions(),
         provenance={"config": config.path.name, "evaluation": scores.provenance["fingerprint"]},
         seconds=_seconds(config, events, scores),
+        slices=(slices := bins.slices(config, events)),
+        in_slices=bins.measured(events, slices, models, weight=_weight(events)),
+        plane=bins.plane(config, {tagger: models[name] for tagger, name in first.items()}),
         mapped=mapped,
         series=_series(config, first),
         sample=f"the test events of {', '.join(scores.datasets)}",

@@ -238,11 +238,12 @@ def _require_labels(datasets: Sequence[Dataset], place: str) -> None:
 
 
 def _warn_of_shared_files(datasets: Sequence[Dataset]) -> None:
-    owner: dict[str, str] = {}
+    owner: dict[str, Dataset] = {}
     for d in datasets:
         for f in d.files:
-            if f in owner:
+            # Two that each select may well share out a file by a label in it.
+            if f in owner and not (d.selection and owner[f].selection):
                 logger.warning(
-                    "%s belongs to datasets %r and %r: its events count twice", f, owner[f], d.name
+                    "%s belongs to datasets %r and %r: its events count twice", f, owner[f].name, d.name
                 )
-            owner[f] = d.name
+            owner[f] = d

@@ -1,4 +1,4 @@
-"""Samples that anyone can make again: shipped files and the Pythia 8 generators behind them.
+"""Samples that anyone can make again: shipped files, the Pythia 8 generators behind them, and toys.
 
 The names are imported on first use: to ask for a shipped file costs neither Pythia nor uproot.
 """
@@ -44,7 +44,11 @@ if TYPE_CHECKING:
 
 
 # A new sample is a module with PROCESSES and generate(process, *, out, ...) and a line here.
-GENERATORS = {"bsgamma": "hepdecorr.samples.bsgamma", "jets": "hepdecorr.samples.jets"}
+GENERATORS = {
+    "bsgamma": "hepdecorr.samples.bsgamma",
+    "jets": "hepdecorr.samples.jets",
+    "toys": "hepdecorr.samples.toys",
+}
 
 _HOMES = {
     "builtin": "hepdecorr.samples.data",

@@ -54,6 +54,29 @@ CAPTIONS = {
         "Scores by class",
         ("Dotted: the working points. Events beyond the axis are in its first and last bins."),
     ),
+    "surface": (
+        "The score over the plane of the two features",
+        (
+            "Lines join points of equal score. Points: test events, filled signal and open background, their "
+            "shape and shade by the bin of the protected variable. Independence does not mean that the score "
+            "is level along the protected variable, but that its distribution is the same in each bin."
+        ),
+    ),
+    "byslice": (
+        "The score in bins of the protected variable",
+        (
+            "Densities of all events, of background and of signal. Where the curves of a row lie on each "
+            "other, the score does not tell the bin. Where the label depends on the protected variable, a "
+            "tagger that is independent of it within each class is not so over all events. First seed."
+        ),
+    ),
+    "inslices": (
+        "Separation in bins of the protected variable",
+        (
+            "AUC, share of events on their side of score 1/2, and cross-entropy in each bin; bars: "
+            "statistical errors. A bin with one class alone has no AUC. First seed."
+        ),
+    ),
     "halfcurve": (
         "Background rejection against 1/JSD at 50 % signal efficiency",
         (
@@ -136,6 +159,12 @@ MAPPED = (
 SHIFTS = (
     "Thresholds stay as they were chosen on events without shift. Efficiencies count all events, also "
     "outside the range of the spectra; the JSD (background, nats) those within, in the bins of the figure."
+)
+
+INFORMATION = (
+    "Mutual information of the score, in 20 quantile bins, and the bin of the protected variable, less the "
+    "bias of finite samples; p: G-test of independence, the smallest over the seeds. What it can be at most "
+    "is the entropy of the bins."
 )
 
 SUMMARY = (

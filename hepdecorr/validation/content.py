@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 
 from hepdecorr.validation import page
 from hepdecorr.validation.captions import CAPTIONS
-from hepdecorr.validation.measures import Evaluation
+from hepdecorr.validation.measures import Evaluation, InSlices, Slices
 from hepdecorr.validation.plots.history import History
 from hepdecorr.validation.plots.scores import Scores
 from hepdecorr.validation.plots.slices import Second
+from hepdecorr.validation.plots.surfaces import Plane
 
 # Beyond this an SVG is slower to show than its picture is worth.
 SVG_LIMIT = 1_500_000
@@ -33,7 +34,8 @@ class ReportInput:
     taggers: name -> one Evaluation per seed and nuisance. histograms: nuisance -> sculpting histogram (axes
     dataset, tagger, category, nuisance), with labels: dataset -> 0 or 1. scores: nuisance -> tagger -> its
     events, for the densities. histories: tagger -> curves. completeness: one `Completeness.to_dict()`, or one
-    per run. sample: what the figures were measured on.
+    per run. sample: what the figures were measured on. slices: nuisance -> bins of it to look in, and
+    in_slices: nuisance -> tagger -> one InSlices per seed. plane: the taggers over the plane of two features.
 
     For jets: seconds: nuisance -> a second variable of the events in `scores`, such as their pT. images: a
     histogram of average jet images (columnar/images.py). mapped: tagger -> evaluations of its score after a
@@ -58,6 +60,9 @@ class ReportInput:
     images: hist.Hist[Any] | None = None
     mapped: Mapping[str, Sequence[Evaluation]] = field(default_factory=dict)
     series: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    slices: Mapping[str, Slices] = field(default_factory=dict)
+    in_slices: Mapping[str, Mapping[str, Sequence[InSlices]]] = field(default_factory=dict)
+    plane: Plane | None = None
     sample: str = "the test sample"
     created: str = ""
 

@@ -10,7 +10,7 @@ from typing import Any
 import hist
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import page, plots, sections, tables
+from hepdecorr.validation import page, plots, sections, sliced, tables
 from hepdecorr.validation.captions import SUMMARY
 from hepdecorr.validation.content import Figures, ReportInput, rendered, write
 from hepdecorr.validation.measures import Evaluation, plain
@@ -52,7 +52,7 @@ def metrics(content: ReportInput) -> dict[str, Any]:
         "cards": plain(content.cards),
         "taggers": {name: [one.to_dict() for one in seeds] for name, seeds in content.taggers.items()},
         "config": content.config_text,
-    } | sections.metrics(content)
+    } | (sections.metrics(content) | sliced.metrics(content))
 
 
 def _subtitle(content: ReportInput, nuisances: Sequence[str]) -> str:
@@ -86,6 +86,8 @@ def _nuisance(content: ReportInput, nuisance: str, figures: Figures) -> list[str
     body += _comparison(chosen, axis, figures, stem=nuisance)
     if nuisance in content.scores:
         body += _scores(content.scores[nuisance], chosen, axis, figures, stem=nuisance)
+    body += sliced.plane(content, figures, axis, stem=nuisance)
+    body += sliced.in_slices(content, figures, axis, stem=nuisance)
     body += [page.heading("Working points", level=3), *tables.closures(chosen)]
     body += sections.half_signal(content, chosen, figures, axis, stem=nuisance)
     return body + sections.shifted(content, figures, axis, stem=nuisance, chosen=chosen)

@@ -43,6 +43,18 @@ def test_globs_lists_folders_and_urls(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("bkg", "warned"), [({}, True), ({"selection": [{"feature": "label", "max": 1}]}, False)]
+)
+def test_a_file_of_two_datasets_is_told_of_unless_both_select(
+    folder: Path, caplog: pytest.LogCaptureFixture, bkg: dict[str, Any], warned: bool
+) -> None:
+    given = pair(selection=[{"feature": "label", "min": 1}])
+    given["bkg"] |= {"files": "s1.root", **bkg}
+    expand(given, base=folder)
+    assert ("'sig' and 'bkg': its events count twice" in caplog.text) == warned
+
+
 def test_labels_uses_and_numbers(folder: Path) -> None:
     sig, bkg = expand(pair(title="B", use="test", xsec=2, sumw=10.0, metadata={"year": 2012}), base=folder)
     assert (sig.label, sig.title, sig.use, sig.xsec, sig.sumw) == (1, "B", "test", 2.0, 10.0)

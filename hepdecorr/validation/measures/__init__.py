@@ -25,6 +25,7 @@ from hepdecorr.validation.measures.ranking import (
     signal_efficiency,
 )
 from hepdecorr.validation.measures.sculpting import Sculpting, sculpting, upper_limit
+from hepdecorr.validation.measures.slices import Information, InSlices, Slice, Slices, in_slices, information
 
 __all__ = [
     "REJECTIONS",
@@ -33,12 +34,16 @@ __all__ = [
     "DistanceCorrelation",
     "Evaluation",
     "HalfSignal",
+    "InSlices",
+    "Information",
     "InformationGap",
     "Measured",
     "Profile",
     "Roc",
     "Sculpting",
     "SignalEfficiency",
+    "Slice",
+    "Slices",
     "Spread",
     "auc",
     "audit",
@@ -50,6 +55,8 @@ __all__ = [
     "expected_jsd",
     "floor",
     "holm",
+    "in_slices",
+    "information",
     "jsd",
     "mig",
     "over_seeds",

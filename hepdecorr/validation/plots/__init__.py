@@ -10,19 +10,23 @@ from hepdecorr.validation.plots.scores import Scores, density, score_distributio
 from hepdecorr.validation.plots.slices import Second, efficiencies, quantile_edges, sliced_spectra
 from hepdecorr.validation.plots.spectra import Spectrum, overview, rejections, sculpting_spectra, spectrum
 from hepdecorr.validation.plots.style import STYLE, styled
+from hepdecorr.validation.plots.surfaces import Plane, density_by_nuisance, in_slices, surface
 from hepdecorr.validation.plots.systematics import shifted_spectra, shifts
 from hepdecorr.validation.plots.working_point import half_signal_curve
 
 __all__ = [
     "STYLE",
+    "Plane",
     "Scores",
     "Second",
     "Spectrum",
     "average",
     "density",
+    "density_by_nuisance",
     "efficiencies",
     "efficiency_profiles",
     "half_signal_curve",
+    "in_slices",
     "jet_images",
     "overview",
     "quantile_edges",
@@ -35,6 +39,7 @@ __all__ = [
     "sliced_spectra",
     "spectrum",
     "styled",
+    "surface",
     "trade_off",
     "training_history",
 ]
