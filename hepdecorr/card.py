@@ -32,7 +32,8 @@ class Input(_Part):
     `features` has one row an event or object.  A tagger over constituents also takes `constituents`, with
     the axes rows, constituents, features, and their `mask`, 1 where there is one and 0 in the padding, whose
     content does not matter.  Any number of constituents will do; `length` is how many were kept in training,
-    the first ones in `order`.
+    the first ones in `order`.  One whose score is mapped (posthoc) takes `nuisances` last,
+    one row each, with the names of the features that the nuisances are made of.
     """
 
     name: str = "features"
@@ -51,6 +52,7 @@ class Nuisance(_Part):
     low: float
     high: float
     title: str = ""
+    feature: str = ""  # that it is computed from; "": its own name
 
 
 class WorkingPoint(_Part):
@@ -89,6 +91,16 @@ class Card(_Part):
     def feature_names(self) -> list[str]:
         """Names of the features that each row has one of, in the order of the input."""
         return [f.name for i in self.inputs if i.name == "features" for f in i.features]
+
+    @property
+    def nuisance_names(self) -> list[str]:
+        """Names of the features that stand in the input `nuisances`, in its order; none without a map."""
+        return [f.name for i in self.inputs if i.name == "nuisances" for f in i.features]
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of all that has to be computed once for each row: features, then nuisances."""
+        return list(dict.fromkeys([*self.feature_names, *self.nuisance_names]))
 
     @property
     def constituents(self) -> Input | None:

@@ -84,7 +84,7 @@ class Sculpting(ProcessorABC):
             cutflow[self.part] = int(keep.sum())
         chosen, weight = chosen[keep], weight[keep]
         sources = {name: rows.source(name, spec) for name, spec in self.nuisances.items()}
-        wanted = [*sources.values(), *(n for t in self.taggers.values() for n in t.feature_names)]
+        wanted = [*sources.values(), *(n for t in self.taggers.values() for n in t.column_names)]
         with shared(chosen):
             columns = room.compute(wanted, chosen, base=self.base)
             logits = {k: np.asarray(t.logit(chosen, columns=columns)) for k, t in self.taggers.items()}

@@ -14,7 +14,7 @@ from hepdecorr.errors import InputError
 # Keys of a tagger's block that are for people and not for the method.
 ABOUT = ("title", "description")
 # Keys that say what it learns from, and how that is weighed.
-_LEARNT_FROM = ("features", "constituents", "length", "nuisances", "balance", "reweight")
+_LEARNT_FROM = ("features", "constituents", "length", "nuisances", "balance", "reweight", "posthoc")
 
 
 def names(config: Config) -> None:
@@ -94,6 +94,7 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
     import torch
 
     from hepdecorr.learning.fitting import METHODS
+    from hepdecorr.learning.posthoc import Chain
 
     known = columns(config)
     constituents = [name.partition(".")[2] for name in known["constituent"]]
@@ -110,6 +111,8 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
                 raise InputError("no features and no constituents to learn from; name some in the config")
             if spec.get("reweight") is not None:
                 _reweighted(spec["reweight"], known["nuisance"])
+            if "posthoc" in spec:
+                Chain.read(spec["posthoc"], known=known["nuisance"], base=config.base)
             spec = {key: value for key, value in spec.items() if key not in _LEARNT_FROM}
             try:
                 method = catalogue.build(spec, home=METHODS, base=config.base, **about)

@@ -149,7 +149,7 @@ def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]
         nuisances = []
         for name, spec in config.nuisances.items():
             column = table.column(name)
-            about = {"unit": column.unit, "title": column.title}
+            about = {"unit": column.unit, "title": column.title, "feature": spec.feature}
             nuisances.append(Nuisance(name=name, low=spec.low, high=spec.high, **about))
         fitting.finish(
             trained,

@@ -81,8 +81,8 @@ def difference(card: Card, found: Mapping[str, Any], *, of: str, base: Path | No
 
     Only those count that concern what the tagger reads.
     """
-    concerned = {*_ALWAYS, *features.used(card.feature_names, base=base)}
-    if card.constituents or features.of_constituents(card.feature_names, found, base=base):
+    concerned = {*_ALWAYS, *features.used(card.column_names, base=base)}
+    if card.constituents or features.of_constituents(card.column_names, found, base=base):
         concerned.add("candidates")
     for key, value in card.conventions.items():
         if key in concerned and key in found and str(found[key]) != value:

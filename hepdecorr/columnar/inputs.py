@@ -23,23 +23,15 @@ def checked(given: Mapping[str, Any], card: Card, *, source: str) -> dict[str, F
     """The arrays that the card's graph takes, float32 and contiguous, from arrays by name.
 
     `features` (n, f), `constituents` (n, L, c) and `mask` (n, L), 0 or 1; what stands where the mask is 0
-    does not matter.  Raises InputError for other names, shapes and types, masked arrays, and values that are
-    not finite.
+    does not matter; `nuisances` (n, k).  Raises InputError for other names, shapes and types, masked arrays,
+    and values that are not finite.
     """
     wanted = [i.name for i in card.inputs]
     if set(given) != set(wanted):
         raise InputError(f"{source}: arrays {sorted(given)}; the tagger takes {', '.join(wanted)}")
     arrays = {name: plain(given[name], source=f"{source}: {name}") for name in wanted}
-    f, c = len(card.feature_names), len(card.constituent_names)
-    rows, seen = arrays["mask"].shape if arrays["mask"].ndim == 2 else (-1, -1)
-    shapes = {"features": (rows, f), "constituents": (rows, seen, c), "mask": (rows, seen)}
-    for name, array in arrays.items():
-        if array.shape != shapes[name]:
-            raise InputError(
-                f"{source}: {name} of shape {array.shape} beside a mask of {arrays['mask'].shape}; the "
-                f"tagger takes features (rows, {f}), constituents (rows, any, {c}) and mask (rows, any)"
-            )
-    mask = arrays["mask"]
+    _shapes(arrays, card, source=source)
+    mask = arrays.get("mask", np.empty((0, 0), np.float32))
     if not np.isin(mask, (0, 1)).all():
         raise InputError(f"{source}: mask holds other values than 0 and 1")
     for name, array in arrays.items():
@@ -47,8 +39,30 @@ def checked(given: Mapping[str, Any], card: Card, *, source: str) -> dict[str, F
         # NaN where the mask is 0 is what many frameworks pad with.
         bad = bad & (mask[:, :, None] > 0) if name == "constituents" else bad
         if bad.any():
-            raise InputError(f"{source}: {name} is not finite in row {int(np.argwhere(bad)[0][0])}")
+            row, *column = map(int, np.argwhere(bad)[0])
+            which = f" ({card.nuisance_names[column[0]]})" if name == "nuisances" else ""
+            raise InputError(f"{source}: {name} is not finite in row {row}{which}")
     return arrays
+
+
+def _shapes(arrays: Mapping[str, Floats], card: Card, *, source: str) -> None:
+    # The mask knows how many constituents there are; without one all have a number of columns of their own.
+    leader = "mask" if "mask" in arrays else card.inputs[0].name
+    rows, seen = arrays[leader].shape if arrays[leader].ndim == 2 else (-1, -1)
+    f, c, k = len(card.feature_names), len(card.constituent_names), len(card.nuisance_names)
+    wanted = {
+        "features": ((rows, f), f"features (rows, {f})"),
+        "constituents": ((rows, seen, c), f"constituents (rows, any, {c})"),
+        "mask": ((rows, seen), "mask (rows, any)"),
+        "nuisances": ((rows, k), f"nuisances (rows, {k})"),
+    }
+    for name, array in arrays.items():
+        if array.shape != wanted[name][0]:
+            takes = ", ".join(wanted[one][1] for one in arrays)
+            raise InputError(
+                f"{source}: {name} of shape {array.shape} beside a {leader} of {arrays[leader].shape}; the "
+                f"tagger takes {takes}"
+            )
 
 
 def plain(values: Any, *, source: str) -> Floats:
@@ -85,8 +99,9 @@ def cut(arrays: Mapping[str, Floats], rows: Ints, wide: int) -> dict[str, Floats
     """These rows of the arrays, with so many constituents."""
     found = {}
     for name, array in arrays.items():
-        found[name] = array[rows] if name == "features" else array[rows, :wide]
-        missing = 0 if name == "features" else wide - found[name].shape[1]
+        flat = name in ("features", "nuisances")
+        found[name] = array[rows] if flat else array[rows, :wide]
+        missing = 0 if flat else wide - found[name].shape[1]
         if missing:
             found[name] = np.pad(found[name], [(0, 0), (0, missing), (0, 0)][: array.ndim])
     return found

@@ -85,9 +85,10 @@ def check(opened: ort.InferenceSession, card: Card, source: str) -> None:
     """InputError unless the graph takes and gives what its card says."""
     graph = {i.name: i for i in opened.get_inputs()}
     names = [i.name for i in card.inputs]
-    known = names == ["features"] or set(names) in ({"constituents", "mask"}, {"features", *_CLOUDS})
+    own = {n for n in names if n != "nuisances"}
+    known = len(own) == 1 or own in ({*_CLOUDS}, {"features", *_CLOUDS})
     types = {i.type for i in graph.values()}
-    if set(graph) != set(names) or types != {"tensor(float)"} or not (known or len(names) == 1):
+    if set(graph) != set(names) or types != {"tensor(float)"} or not known:
         found = [(name, i.type) for name, i in graph.items()]
         raise InputError(f"{source}: the graph's inputs {found} are not those of its card")
     for given in card.inputs:

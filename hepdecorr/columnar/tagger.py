@@ -34,6 +34,7 @@ class OnnxTagger:
 
     One that was trained on objects, jets say, gives a list for each event: a score for each object of the
     collection, `events["FatJet"]` and the scores go together.  Given rows (objects.rows) it gives one a row.
+    With a map of its score behind it (posthoc) it computes the nuisances, too, and what it gives is mapped.
     With constituents it takes as many as it was trained with, hardest first, from PFNano or NanoAOD v15.  A
     jet without constituents gets the score that the graph has for nothing: `notes` counts them, a warning is
     logged once.
@@ -76,6 +77,11 @@ class OnnxTagger:
         return self.card.feature_names
 
     @property
+    def column_names(self) -> list[str]:
+        """All that `logit` wants among `columns`: the features, and the nuisances that a map takes."""
+        return self.card.column_names
+
+    @property
     def thresholds(self) -> dict[float, float]:
         """Threshold on the logit of each working point, by its background rejection."""
         return {point.rejection: point.threshold for point in self.card.working_points}
@@ -84,7 +90,8 @@ class OnnxTagger:
         """Score in [0, 1] of each row of `x`, shape (n, features) -> (n,).
 
         With constituents `x` is {features: (n, f), constituents: (n, any, c), mask: (n, any)}, the mask 1
-        where there is a constituent; what stands where it is 0 has no effect.
+        where there is a constituent; what stands where it is 0 has no effect.  With a map of the score
+        it is a mapping, too, {features: (n, f), nuisances: (n, k)}.
         """
         return self._run(x, sessions.OUTPUTS[:1])[0]
 
@@ -99,16 +106,27 @@ class OnnxTagger:
         """
         rows = self._rows(events)
         with self._blamed(rows):
-            columns = features.compute(self.feature_names, rows, base=self.base)
+            columns = features.compute(self.column_names, rows, base=self.base)
             if self.card.constituents is None:
-                return self.stack(columns)
+                return self._table(columns)
             return self._arrays(rows, columns, slice(None), "length")
 
     def stack(self, columns: Mapping[str, NDArray[Any]]) -> Floats:
         """Columns by name -> the matrix the graph takes, shape (n, features); saves computing them twice."""
-        if missing := [n for n in self.feature_names if n not in columns]:
+        return self._side_by_side(columns, self.feature_names)
+
+    def _side_by_side(self, columns: Mapping[str, NDArray[Any]], names: Sequence[str]) -> Floats:
+        if missing := [n for n in names if n not in columns]:
             raise InputError(f"{self.source}: the tagger needs feature {missing[0]!r}, which is not there")
-        return inputs.side_by_side([columns[n] for n in self.feature_names])
+        return inputs.side_by_side([columns[n] for n in names])
+
+    def _table(self, columns: Mapping[str, NDArray[Any]]) -> Any:
+        """What `scores` takes of rows without constituents."""
+        x = self.stack(columns)
+        if not self.card.nuisance_names:
+            return x
+        first = self.card.inputs[0].name
+        return {first: x, "nuisances": self._side_by_side(columns, self.card.nuisance_names)}
 
     def logit(self, events: Any, *, columns: Mapping[str, NDArray[Any]] | None = None) -> Any:
         """Logit of each event or object, as an array of awkward.
@@ -119,7 +137,7 @@ class OnnxTagger:
 
     def notes(self, rows: Any) -> dict[str, int]:
         """What is odd about what it reads of these rows, counted, for a cutflow."""
-        names = self.feature_names
+        names = self.column_names
         found = features.fallbacks(rows, names, base=self.base) if self.card.objects else {}
         sources = features.sources(rows, names, base=self.base) if self.card.objects else {}
         if self.card.constituents or features.of_constituents(names, sources, base=self.base):
@@ -179,7 +197,7 @@ class OnnxTagger:
                 f"features of the jets alone"
             )
         with self._blamed(events):
-            found |= features.sources(rows, self.feature_names, base=self.base)
+            found |= features.sources(rows, self.column_names, base=self.base)
         self._compare(found, f"{place(events)}these events")
 
     def _compare(self, found: Mapping[str, Any], of: str) -> None:
@@ -218,9 +236,9 @@ class OnnxTagger:
     ) -> Floats:
         with shared(rows):
             if columns is None:
-                columns = features.compute(self.feature_names, rows, base=self.base)
+                columns = features.compute(self.column_names, rows, base=self.base)
             if self.card.constituents is None:
-                return self._run(self.stack(columns), outputs)[0]
+                return self._run(self._table(columns), outputs)[0]
             self._tell_of_empty(rows)
             counts = np.minimum(np.diff(constituents.of(rows).start), self._length)
             make = partial(self._arrays, rows, columns)
@@ -239,6 +257,8 @@ class OnnxTagger:
         found = {"constituents": cloud.x, "mask": cloud.mask.astype(np.float32)}
         if self.feature_names:
             found["features"] = self.stack({n: columns[n][at] for n in self.feature_names})
+        if names := self.card.nuisance_names:
+            found["nuisances"] = self._side_by_side({n: columns[n][at] for n in names}, names)
         return found
 
     def _tell_of_empty(self, rows: Any) -> None:
@@ -265,21 +285,28 @@ class OnnxTagger:
         return inputs.plain(x, source=self.source)
 
     def _run(self, x: Any, outputs: Sequence[str]) -> list[Floats]:
-        if self.card.constituents is not None:
-            if not isinstance(x, Mapping):
-                raise InputError(
-                    f"{self.source}: shape {np.shape(x)}; the tagger takes arrays by name: "
-                    f"{', '.join(i.name for i in self.card.inputs)}"
-                )
-            arrays = inputs.checked(x, self.card, source=self.source)
-            return self._run_clouds(inputs.last(arrays["mask"]), partial(inputs.cut, arrays), outputs)
-        x = self._check_matrix(x)
-        if len(x) == 0:
+        if len(self.card.inputs) == 1:
+            return self._run_rows({self.card.inputs[0].name: self._check_matrix(x)}, outputs)
+        if not isinstance(x, Mapping):
+            raise InputError(
+                f"{self.source}: shape {np.shape(x)}; the tagger takes arrays by name: "
+                f"{', '.join(i.name for i in self.card.inputs)}"
+            )
+        arrays = inputs.checked(x, self.card, source=self.source)
+        if self.card.constituents is None:
+            return self._run_rows(arrays, outputs)
+        return self._run_clouds(inputs.last(arrays["mask"]), partial(inputs.cut, arrays), outputs)
+
+    def _run_rows(self, arrays: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
+        """Outputs for rows that have as many numbers each."""
+        rows, size = len(next(iter(arrays.values()))), self.batch_size
+        if rows == 0:
             # ONNX Runtime aborts the process on an LSTM over no rows, and raises on a convolution.
             return [np.empty(0, dtype=np.float32) for _ in outputs]
-        name = self.card.inputs[0].name
-        size = self.batch_size
-        parts = [self._batch({name: x[i : i + size]}, outputs) for i in range(0, len(x), size)]
+        parts = [
+            self._batch({name: x[i : i + size] for name, x in arrays.items()}, outputs)
+            for i in range(0, rows, size)
+        ]
         return [np.concatenate(p) for p in zip(*parts, strict=True)]
 
     def _run_clouds(

@@ -20,18 +20,23 @@ from hepdecorr.card import METADATA_KEY, Card
 from hepdecorr.errors import InputError
 from hepdecorr.learning.form import Form
 from hepdecorr.learning.methods.method import Method
+from hepdecorr.learning.posthoc.chain import Chain
 
 TOLERANCE = 1e-5  # of the logit, relative above 1
 FILE = "tagger.onnx"
 
 
 class _Outputs(nn.Module):
-    def __init__(self, method: Method, form: Form) -> None:
+    def __init__(self, method: Method, form: Form, posthoc: Chain | None) -> None:
         super().__init__()
-        self.method, self.form = method, form
+        self.method, self.form, self.posthoc = method, form, posthoc
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logit = self.method.logit(joined(self.form, inputs))
+        if self.posthoc is None:
+            logit = self.method.logit(joined(self.form, inputs))
+        else:
+            *own, nuisances = inputs
+            logit = self.posthoc(self.method.logit(joined(self.form, own)), nuisances)
         return logit.sigmoid(), logit
 
 
@@ -52,13 +57,24 @@ def apart(form: Form, x: Tensor) -> dict[str, Tensor]:
     return inputs | {"constituents": constituents, "mask": mask.float()}
 
 
-def export(method: Method, *, card: Card, folder: Path, sample: Tensor) -> Path:
+def export(
+    method: Method,
+    *,
+    card: Card,
+    folder: Path,
+    sample: Tensor,
+    posthoc: Chain | None = None,
+    nuisances: Tensor | None = None,
+) -> Path:
     """Write folder/{tagger.onnx, card.yaml} and return the folder.
 
     sample: some events, raw rows of shape (n, width) as Form packs them, n >= 1.  On them, on values far
     outside their range, for one event and many, and with constituents for any number of them, for none and
     whatever the padding holds, ONNX Runtime must give the logits that torch gives, to 1e-5.  Raises
     InputError if it does not; then nothing is written.
+
+    posthoc: fitted transforms of the logit, which go into the graph; `nuisances` (n, k) are those of the
+    sample, in the order of posthoc.nuisances, and the card has an input for them.
     """
     form = form_of(card)
     if sample.ndim != 2 or sample.shape[1] != form.width or len(sample) == 0:
@@ -66,9 +82,17 @@ def export(method: Method, *, card: Card, folder: Path, sample: Tensor) -> Path:
             f"tagger {card.name}: a sample of shape {tuple(sample.shape)} for {form.width} columns of "
             "features; give some events"
         )
+    wanted = len(posthoc.nuisances) if posthoc is not None else 0
+    given = torch.zeros(len(sample), 0) if nuisances is None else nuisances.cpu().float()
+    if given.shape != (len(sample), wanted) or len(card.nuisance_names) != wanted:
+        raise InputError(
+            f"tagger {card.name}: nuisances of shape {tuple(given.shape)} and {len(card.nuisance_names)} on "
+            f"the card, for {len(sample)} events and transforms that take {wanted}"
+        )
     method = method.cpu().eval()
-    graph = to_onnx(method, card=card)
-    check(graph, method, form=form, name=card.name, sample=sample.cpu().float())
+    graph = to_onnx(method, card=card, posthoc=posthoc)
+    given_x = sample.cpu().float()
+    check(graph, method, form=form, name=card.name, sample=given_x, posthoc=posthoc, nuisances=given)
     return _write(graph, card, folder)
 
 
@@ -78,10 +102,11 @@ def form_of(card: Card) -> Form:
     return Form(tuple(card.feature_names), tuple(card.constituent_names), length)
 
 
-def to_onnx(method: Method, *, card: Card) -> bytes:
+def to_onnx(method: Method, *, card: Card, posthoc: Chain | None = None) -> bytes:
     """The ONNX graph, from the inputs of the card to `score` and `logit` (rows,), card in its metadata.
 
-    features (rows, f), constituents (rows, L, c), mask (rows, L), as far as the card has them.
+    features (rows, f), constituents (rows, L, c), mask (rows, L), nuisances (rows, k), as far as the card has
+    them.
     """
     import onnx
 
@@ -90,9 +115,11 @@ def to_onnx(method: Method, *, card: Card) -> bytes:
     slots = torch.export.Dim("constituents", min=1)
     example = apart(form, torch.ones(3, len(form.features) + form.slots(5)))
     axes = {"features": {0: rows}, "constituents": {0: rows, 1: slots}, "mask": {0: rows, 1: slots}}
+    if posthoc is not None:
+        example["nuisances"], axes["nuisances"] = torch.ones(3, len(posthoc.nuisances)), {0: rows}
     with _quiet():
         program = torch.onnx.export(
-            _Outputs(method, form).eval(),
+            _Outputs(method, form, posthoc).eval(),
             tuple(example.values()),
             dynamo=True,
             external_data=False,
@@ -122,8 +149,20 @@ def _strip(model: Any) -> None:
             del entry.metadata_props[:]
 
 
-def check(graph: bytes, method: Method, *, form: Form, name: str, sample: Tensor) -> None:
-    """Compare ONNX Runtime with torch; InputError where they differ by more than the tolerance."""
+def check(
+    graph: bytes,
+    method: Method,
+    *,
+    form: Form,
+    name: str,
+    sample: Tensor,
+    posthoc: Chain | None = None,
+    nuisances: Tensor | None = None,
+) -> None:
+    """Compare ONNX Runtime with torch; InputError where they differ by more than the tolerance.
+
+    Behind transforms the tolerance is what they make of that of the method's logit.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -133,27 +172,53 @@ def check(graph: bytes, method: Method, *, form: Form, name: str, sample: Tensor
     # Pairs of constituents take memory with their square.
     sample = sample[: max(64, len(sample) * 40**2 // max(40, form.length) ** 2)]
     whole = torch.cat([sample, _extremes(form, sample)])
+    beside = torch.zeros(0, 0) if nuisances is None else nuisances
     trials = [whole, whole[:1], whole[-1:], whole[: max(2, len(whole) // 2)]]
     for inputs in (*(apart(form, x) for x in trials), *_lengths(form, whole[:64])):
         # Torch gets what an event is, with its padding cleared; the graph gets what may stand there.
         x = joined(form, list(inputs.values()))
+        z = _around(beside, len(x))
         with torch.no_grad():
-            logit = method.logit(x).numpy()
-            score = method(x).numpy()
-        got_score, got_logit = session.run(["score", "logit"], {k: v.numpy() for k, v in inputs.items()})
+            raw = method.logit(x)
+            logit, allowed = (v.numpy() for v in _mapped(raw, z, posthoc))
+        score = 1 / (1 + np.exp(-logit.astype(np.float64)))
+        given = {k: v.numpy() for k, v in inputs.items()} | ({"nuisances": z.numpy()} if posthoc else {})
+        got_score, got_logit = session.run(["score", "logit"], given)
         if got_logit.shape != (len(x),) or got_score.shape != (len(x),):
             raise InputError(
                 f"tagger {name}: the graph gives shapes {got_score.shape} and {got_logit.shape} for "
                 f"{len(x)} events; logit(x) must have shape (n,)"
             )
-        worst = float(np.max(np.abs(got_logit - logit) / np.maximum(1, np.abs(logit))))
-        if not worst <= TOLERANCE or not np.allclose(got_score, score, rtol=0, atol=TOLERANCE):
+        off = np.abs(got_logit - logit)
+        worst = float(np.max(off / np.maximum(1, np.abs(logit))))
+        if not (off <= allowed).all() or not (np.abs(got_score - score) <= allowed).all():
             raise InputError(
                 f"tagger {name}: ONNX and torch differ by {worst:.1e} in the logit, more than "
                 f"{TOLERANCE:g}; nothing was written. Bound the inputs (network: inputs: clip) "
                 "or look for operations without "
                 "an ONNX counterpart"
             )
+
+
+def _mapped(raw: Tensor, z: Tensor, posthoc: Chain | None) -> tuple[Tensor, Tensor]:
+    """The logit behind the transforms, and how far the graph's may be from it."""
+    allowed = TOLERANCE * raw.abs().clamp_min(1)
+    if posthoc is None:
+        return raw, allowed
+    logit = posthoc(raw, z)
+    reach = (posthoc(raw + allowed, z) - posthoc(raw - allowed, z)).abs()
+    return logit, reach + TOLERANCE * logit.abs().clamp_min(1)
+
+
+def _around(nuisances: Tensor, rows: int) -> Tensor:
+    """So many nuisances: those of events, and for the last rows ones far outside their range."""
+    if not nuisances.numel():
+        return nuisances.new_zeros(rows, nuisances.shape[1])
+    low, high = nuisances.amin(0), nuisances.amax(0)
+    span = high - low + 1
+    far = torch.stack([low, high, low - 10 * span, high + 10 * span, low - 1e6, high + 1e6])[:rows]
+    own = nuisances[torch.arange(rows - len(far)) % len(nuisances)]
+    return torch.cat([own, far])
 
 
 def _extremes(form: Form, sample: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from hepdecorr.learning.layout import PREFIX, Layout
 from hepdecorr.learning.methods.judging import chunks
 from hepdecorr.learning.methods.method import Method
 from hepdecorr.learning.players import Progress
+from hepdecorr.learning.posthoc import Chain, apply, fitted
 from hepdecorr.learning.reweighting import Reweighting
 from hepdecorr.learning.streaming import Streamed
 from hepdecorr.learning.training import Play
@@ -55,6 +56,9 @@ class Trained(NamedTuple):
     spec: dict[str, Any]
     seed: int
     seconds: float
+    layout: Layout
+    split: Split
+    posthoc: Chain | None = None  # fitted
 
     @property
     def stable(self) -> bool:
@@ -83,7 +87,8 @@ def train(
 
     Beside the method's own arguments `spec` may hold `features`, `constituents` and `nuisances` (choices from
     the table's, default all), `length` (so many constituents, at most the table's), `balance` (equal summed
-    weight of both classes) and `reweight` (see Reweighting).
+    weight of both classes), `reweight` (see Reweighting) and `posthoc` (transforms of the score, fitted
+    afterwards on the background that trained and validated).
 
     Checkpoints go to `folder`; called again with the same spec,
     table and seed, training goes on from the last one, bit for bit on one device.  stream: read shards
@@ -91,6 +96,8 @@ def train(
     the same weights on a CPU, and torch's own random state is left as it was.
     """
     given = dict(spec)
+    maps = given.pop("posthoc", None)
+    posthoc = Chain.read(maps, known=table.names("nuisance"), base=base) if maps is not None else None
     chosen, seen = given.pop("features", None), given.pop("constituents", None)
     layout = Layout.of(
         table,
@@ -124,7 +131,10 @@ def train(
             state, history = fabric.launch(partial(_learn_apart, method=method, data=data, settings=settings))
             method.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
         seconds = time.monotonic() - start
-    return Trained(method.cpu().eval(), history, data, dict(spec), seed, seconds)
+    method = method.cpu().eval()
+    if posthoc is not None:
+        fitted.fit(posthoc, method, table=table, layout=layout, split=split)
+    return Trained(method, history, data, dict(spec), seed, seconds, layout, split, posthoc)
 
 
 def _method(spec: Mapping[str, Any], layout: Layout, *, base: Path | None) -> Method:
@@ -187,10 +197,16 @@ def finish(
     """Export the trained method with its card to `folder` and return the folder.
 
     objects: what a row of the table is, where it is not an event: the section `objects` of the config.
-    Thresholds are fixed on the background of the validation events.
+    Thresholds are fixed on the background of the validation events, on the score behind its transforms.
     """
     validation = trained.data.validation.all
     logit = logits(trained.method, validation)
+    beside: dict[str, Any] = {}
+    if trained.posthoc is not None:
+        own = table.read(trained.posthoc.nuisances, select=Selection("validation", trained.split))
+        logit = apply(trained.posthoc, logit, own)
+        z = np.stack([own[name] for name in trained.posthoc.nuisances], 1).astype(np.float32)
+        beside = {"posthoc": trained.posthoc, "nuisances": torch.from_numpy(z)[:2048]}
     label, weight = validation.y.numpy(), validation.w.numpy().astype(np.float64)
     kept = [{"stage": s["stage"], "kept": s["kept"], "epochs": len(s["complaints"])} for s in trained.history]
     card = Card(
@@ -199,7 +215,7 @@ def finish(
         description=description,
         method=_plain(trained.spec),
         seed=trained.seed,
-        inputs=inputs(trained.data.train.form, table, axis="rows" if objects else "events"),
+        inputs=inputs(trained, table, nuisances, axis="rows" if objects else "events"),
         nuisances=tuple(nuisances),
         objects=_plain(objects or {}),
         conventions=dict(conventions or {}),
@@ -217,11 +233,12 @@ def finish(
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return export(trained.method, card=card, folder=folder, sample=validation.x[:2048])
+    return export(trained.method, card=card, folder=folder, sample=validation.x[:2048], **beside)
 
 
-def inputs(form: Form, table: Table, *, axis: str) -> tuple[Input, ...]:
+def inputs(trained: Trained, table: Table, nuisances: Sequence[Nuisance], *, axis: str) -> tuple[Input, ...]:
     """The inputs of the graph; `axis` is what the card calls its rows."""
+    form: Form = trained.data.train.form
 
     def described(names: Sequence[str], prefix: str = "") -> tuple[Feature, ...]:
         return tuple(Feature(name=name, unit=table.column(prefix + name).unit) for name in names)
@@ -235,6 +252,13 @@ def inputs(form: Form, table: Table, *, axis: str) -> tuple[Input, ...]:
         seen = described(form.constituents, PREFIX)
         found.append(Input(name="constituents", axes=axes, features=seen, **kept))
         found.append(Input(name="mask", axes=axes[:2], features=(), **kept))
+    if trained.posthoc is not None:
+        sources = {n.name: n.feature or n.name for n in nuisances}
+        wanted = tuple(
+            Feature(name=sources.get(name, name), unit=table.column(name).unit)
+            for name in trained.posthoc.nuisances
+        )
+        found.append(Input(name="nuisances", axes=(axis, "features"), features=wanted))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -68,39 +68,38 @@ def batch() -> Batch:
 
 @pytest.fixture
 def make_table(tmp_path: Path) -> Callable[..., tables.Table]:
-    def make(rows: int = 2400, *, shards: int = 6, **change: np.ndarray) -> tables.Table:
-        made = made_columns(rows, seed=7) | {"weight": np.full(rows, 0.5), "event": np.arange(rows)} | change
-        made["fold"] = tables.fold(np.ones(rows), np.ones(rows), made["event"])
-        for name in (*FEATURES, "mass", "weight"):
-            made[name] = made[name].astype(np.float32)
-        roles = dict.fromkeys(FEATURES, "feature") | {
-            "mass": "nuisance",
-            "label": "label",
-            "weight": "weight",
-        }
-        columns = [tables.Column(n, roles.get(n, "id")) for n in made]
-        written = []
-        for label, dataset in enumerate(("background", "signal")):
-            own = np.flatnonzero(made["label"] == label)
-            for k, part in enumerate(np.array_split(own, shards)):
-                written.append(
-                    tables.write_shard(
-                        tmp_path / "table",
-                        f"{dataset}_{k}.parquet",
-                        arrays={n: a[part] for n, a in made.items()},
-                        columns=columns,
-                        dataset=dataset,
-                        source="made.root",
-                        start=k,
-                        stop=k + 1,
-                    )
-                )
-        datasets = {"background": {"label": 0, "use": "all"}, "signal": {"label": 1, "use": "all"}}
-        return tables.write_manifest(
-            tmp_path / "table", written, columns=columns, datasets=datasets, provenance={}
-        )
+    return partial(make_table_in, tmp_path)
 
-    return make
+
+def make_table_in(folder: Path, rows: int = 2400, *, shards: int = 6, **change: np.ndarray) -> tables.Table:
+    made = made_columns(rows, seed=7) | {"weight": np.full(rows, 0.5), "event": np.arange(rows)} | change
+    made["fold"] = tables.fold(np.ones(rows), np.ones(rows), made["event"])
+    for name in (*FEATURES, "mass", "weight"):
+        made[name] = made[name].astype(np.float32)
+    roles = dict.fromkeys(FEATURES, "feature") | {
+        "mass": "nuisance",
+        "label": "label",
+        "weight": "weight",
+    }
+    columns = [tables.Column(n, roles.get(n, "id")) for n in made]
+    written = []
+    for label, dataset in enumerate(("background", "signal")):
+        own = np.flatnonzero(made["label"] == label)
+        for k, part in enumerate(np.array_split(own, shards)):
+            written.append(
+                tables.write_shard(
+                    folder / "table",
+                    f"{dataset}_{k}.parquet",
+                    arrays={n: a[part] for n, a in made.items()},
+                    columns=columns,
+                    dataset=dataset,
+                    source="made.root",
+                    start=k,
+                    stop=k + 1,
+                )
+            )
+    datasets = {"background": {"label": 0, "use": "all"}, "signal": {"label": 1, "use": "all"}}
+    return tables.write_manifest(folder / "table", written, columns=columns, datasets=datasets, provenance={})
 
 
 CONSTITUENTS = ["log_pt", "deta", "dphi", "charge"]

@@ -1,0 +1,14 @@
+"""Transforms of the score that YAML names as `posthoc: [{type: QuantileMap, nuisance: m_bc}]`.
+
+They are fitted after training, on background of the events that trained and validated, and travel inside the
+exported graph, which then takes the nuisances beside the features.
+"""
+
+from hepdecorr.learning.posthoc.chain import Chain as Chain
+from hepdecorr.learning.posthoc.chain import apply as apply
+from hepdecorr.learning.posthoc.ddt import DDT
+from hepdecorr.learning.posthoc.quantile_map import QuantileMap
+from hepdecorr.learning.posthoc.transform import Background as Background
+from hepdecorr.learning.posthoc.transform import Transform as Transform
+
+__all__ = ["DDT", "QuantileMap"]
