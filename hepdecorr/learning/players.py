@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -66,9 +66,23 @@ class Player:
     batch: int = 0
 
 
+class Companion(Protocol):
+    """What changes while a stage is played and is no weight: checkpoints keep it, curves show it."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Points of this epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Back to what a checkpoint kept."""
+
+
 class Verdict(NamedTuple):
     """How good an epoch is, on events that move nobody."""
 
     criterion: float  # smaller is better
     figures: Mapping[str, float]
     complaint: str = ""  # why the game is not to be trusted; empty when it is
+    violation: float = 0.0  # how far a constraint is from holding; the first to be small

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch
 from hepdecorr.learning.moves import Average
-from hepdecorr.learning.players import Player, Recipe, Verdict
+from hepdecorr.learning.players import Companion, Player, Recipe, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -77,24 +78,33 @@ class Seat:
             gradient.copy_(part.view_as(gradient))
 
 
+class NotFiniteError(Exception):
+    """A figure that is not finite; `diverge` makes of it the end of the stage."""
+
+
 class Run:
     """A stage while it is played."""
 
-    def __init__(self, stage: str, index: int, seats: Mapping[str, Seat], *, first: int) -> None:
-        self.index, self.seats, self.first = index, seats, first
+    def __init__(
+        self,
+        stage: str,
+        index: int,
+        seats: Mapping[str, Seat],
+        *,
+        first: int,
+        companions: Mapping[str, Companion] | None = None,
+    ) -> None:
+        self.index, self.seats, self.first, self.companions = index, seats, first, companions or {}
         self.epoch, self.done = 0, False
         self.best: dict[str, Any] | None = None
         self.record: dict[str, Any] = {"stage": stage, "curves": {}, "complaints": [], "kept": 0}
         self.record |= {"stopped": "", "stable": True, "reason": ""}
 
     def note(self, figures: Mapping[str, float]) -> None:
-        """Add a point to the curves; a loss that is not finite ends the training."""
+        """Add a point to the curves; NotFiniteError where it is not finite."""
         for name, value in figures.items():
             if not math.isfinite(value):
-                raise InputError(
-                    f"stage {self.record['stage']!r}, epoch {self.epoch}: {name} is {value}; lower the "
-                    "learning rate or the strength, or clip the gradient (training: clip: 1)"
-                )
+                raise NotFiniteError(f"epoch {self.epoch}: {name} is {value}")
             curve = self.record["curves"].setdefault(name, [])
             curve += [None] * (self.epoch - 1 - len(curve))  # epochs in which this player rested
             curve.append(float(value))
@@ -104,19 +114,29 @@ class Run:
         return {k: v[-1] for k, v in self.record["curves"].items() if len(v) == self.epoch}
 
     def consider(self, verdict: Verdict, recipe: Recipe) -> None:
-        """Keep this epoch's weights if none was better, or not by more than the slack."""
+        """Keep this epoch's weights if none was better, or not by more than the slack.
+
+        An epoch in which the constraints hold is better than one in which they do not.
+        """
         self.record["complaints"].append(verdict.complaint)
         if self.epoch < self.first:
             return
-        best = self.best
-        better = best is None or verdict.criterion < best["criterion"]
+        best, violation = self.best, max(0.0, verdict.violation)
+        better = best is None or (violation, verdict.criterion) < (best["violation"], best["criterion"])
         if best is None or better:
             self.best = best = {"criterion": verdict.criterion, "since": self.epoch, "epoch": 0}
+            best["violation"] = violation
         within = verdict.criterion <= best["criterion"] + recipe.slack * abs(best["criterion"])
-        if better or (within and not verdict.complaint):
+        if better or (within and violation <= best["violation"] and not verdict.complaint):
             best["epoch"] = self.epoch
             if recipe.keep == "best":
-                best["weights"] = {n: copied(s.player.module.state_dict()) for n, s in self.seats.items()}
+                best["weights"] = self._weights()
+        if recipe.keep == "last":
+            # Those of the last epoch, for when the next one diverges.
+            best["epoch"], best["weights"] = self.epoch, self._weights()
+
+    def _weights(self) -> dict[str, dict[str, Tensor]]:
+        return {n: copied(s.player.module.state_dict()) for n, s in self.seats.items()}
 
     def tired(self, recipe: Recipe) -> bool:
         """Whether the patience is at its end."""
@@ -125,24 +145,58 @@ class Run:
         self.record["stopped"] = f"no better criterion in {recipe.patience} epochs"
         return True
 
+    def diverge(self, what: str) -> None:
+        """End the stage with the weights that were kept; InputError when none were."""
+        how = "lower the learning rate or the strength, or clip the gradient (training: clip: 1)"
+        if self.best is None:
+            before = " before the strengths were full" if self.first > 1 else ""
+            raise InputError(
+                f"stage {self.record['stage']!r}, {what}{before}; no epoch is good enough to keep: {how}"
+            )
+        self.done, self.record["stopped"] = True, f"diverged: {what}"
+        self._cut(self.epoch - 1)
+        self._close(f"diverged in {what}, and epoch {self.best['epoch']} was kept; {how}")
+
+    def _cut(self, epochs: int) -> None:
+        """Forget the points of an epoch that was not finished."""
+        self.epoch = epochs
+        del self.record["complaints"][epochs:]
+        for curve in self.record["curves"].values():
+            del curve[epochs:]
+
     def finish(self, recipe: Recipe) -> None:
         """Put the kept weights into the modules and close the record."""
-        best = self.best if recipe.keep == "best" else None
+        if recipe.keep == "last":
+            for seat in self.seats.values():
+                if seat.average is not None:
+                    seat.average.exchange()
+            self.best = None
+        self._close()
+
+    def _close(self, reason: str = "") -> None:
+        best = self.best
         for name, seat in self.seats.items():
             if best is not None:
                 seat.player.module.load_state_dict(best["weights"][name])
-            elif seat.average is not None:
-                seat.average.exchange()
         self.record["kept"] = best["epoch"] if best is not None else self.epoch
-        complaint = self.record["complaints"][self.record["kept"] - 1]
+        known = self.record["complaints"][self.record["kept"] - 1]
+        complaint = "; ".join(one for one in (reason, known) if one)
         self.record["stable"], self.record["reason"] = not complaint, complaint
         self.best = None
         if complaint:
             log.warning("stage %r is not stable: %s", self.record["stage"], complaint)
 
-    def averaged(self) -> Averaged:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """Within it the averaged weights stand in the modules."""
-        return Averaged([s.average for s in self.seats.values() if s.average is not None])
+        averages = [s.average for s in self.seats.values() if s.average is not None]
+        for average in averages:
+            average.exchange()
+        try:
+            yield
+        finally:
+            for average in averages:
+                average.exchange()
 
     def train_mode(self) -> None:
         for seat in self.seats.values():
@@ -157,6 +211,7 @@ class Run:
             "modules": {n: s.player.module.state_dict() for n, s in self.seats.items()},
             "optimizers": {n: s.optimizer.state_dict() for n, s in self.seats.items()},
             "averages": {n: s.average.state_dict() for n, s in self.seats.items() if s.average is not None},
+            "companions": {n: c.state_dict() for n, c in self.companions.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -167,19 +222,8 @@ class Run:
             seat.optimizer.load_state_dict(state["optimizers"][name])
             if seat.average is not None:
                 seat.average.load_state_dict(state["averages"][name])
-
-
-class Averaged:
-    def __init__(self, averages: list[Average]) -> None:
-        self._averages = averages
-
-    def __enter__(self) -> None:
-        for average in self._averages:
-            average.exchange()
-
-    def __exit__(self, *_: object) -> None:
-        for average in self._averages:
-            average.exchange()
+        for name, companion in self.companions.items():
+            companion.load_state_dict(state["companions"][name])
 
 
 def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from torch import Generator, Tensor
 
 from hepdecorr.learning.batches import Batch, Data, Events
 from hepdecorr.learning.checkpoints import Checkpoints, random_state, restore_random_state
-from hepdecorr.learning.players import Judging, Player, Progress, Recipe, Verdict
-from hepdecorr.learning.stage import Run, Seat
+from hepdecorr.learning.players import Companion, Judging, Player, Progress, Recipe, Verdict
+from hepdecorr.learning.stage import NotFiniteError, Run, Seat
 from hepdecorr.learning.streaming import Streamed
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,16 @@ class Play:
         self.passed, self.turn = 0.0, 0
         self._checkpoints = Checkpoints(folder, fingerprint=fingerprint)
         self._progress = progress
+        self._run: Run | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the players stand."""
         return self.fabric.device
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the averaged weights, which are judged and kept, stand in the modules."""
+        return self._run.averaged() if self._run is not None else nullcontext()
 
     def __call__(
         self,
@@ -63,32 +69,38 @@ class Play:
         stage: str,
         judge: Judging | None = None,
         settled: float = 0.0,
+        companions: Mapping[str, Companion] | None = None,
     ) -> dict[str, Any]:
         """Play one stage and return its entry of the history.
 
         In each turn the players move in the order given.  After each epoch `judge` is asked, with the
         averaged weights in place where a player averages; the kept epoch's weights are in the modules
-        at the end.  No epoch is kept before the fraction `settled` of the stage.  Raises InputError when
-        a loss is not finite.
+        at the end.  No epoch is kept before the fraction `settled` of the stage.  What is not finite ends
+        the stage with the weights kept until then, 'not stable'; InputError when there are none.
         """
         recipe = recipe.lasting(data.train.turns(recipe.batch))
         seats = {name: Seat(name, player, self.fabric) for name, player in players.items()}
-        run = Run(
-            stage, len(self.history), seats, first=min(recipe.epochs, math.ceil(settled * recipe.epochs) + 1)
-        )
+        first = min(recipe.epochs, math.ceil(settled * recipe.epochs) + 1)
+        run = Run(stage, len(self.history), seats, first=first, companions=companions)
+        self._run = run
         state = self._checkpoints.load(run.index)
         if state is not None:
             self._restore(run, state)
         while not run.done:
-            self._one_epoch(run, data, recipe)
-            self._judge(run, recipe, judge)
-            run.done = run.epoch >= recipe.epochs or run.tired(recipe)
-            if run.done:
-                run.finish(recipe)
+            try:
+                self._one_epoch(run, data, recipe)
+                self._judge(run, recipe, judge)
+            except NotFiniteError as err:
+                run.diverge(str(err))
+            else:
+                run.done = run.epoch >= recipe.epochs or run.tired(recipe)
+                if run.done:
+                    run.finish(recipe)
             if run.done or run.epoch % recipe.checkpoint == 0:
                 self._save(run)
             if self._progress is not None:
                 self._progress(stage, run.epoch, recipe.epochs, run.latest())
+        self._run = None
         for seat in seats.values():
             seat.player.module.eval()
         self.history.append(run.record)
@@ -130,6 +142,8 @@ class Play:
                     for k, v in (dict(verdict.figures) | {"criterion": verdict.criterion}).items()
                 }
             )
+            for name, companion in run.companions.items():
+                run.note({f"{name}/{k}": v for k, v in companion.figures().items()})
             run.consider(verdict, recipe)
 
     def _share(self, batch: Batch) -> Batch:

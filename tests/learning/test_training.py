@@ -197,8 +197,53 @@ def test_a_loss_that_is_not_finite_ends_the_training(small: Data) -> None:
     def loss(b: Batch) -> dict[str, torch.Tensor]:
         return {"broken": pair.a(b.x).sum() * math.nan}
 
-    with pytest.raises(InputError, match=r"stage 's', epoch 1: a/broken is nan; lower the learning rate"):
+    message = r"stage 's', epoch 1: a/broken is nan; no epoch is good enough to keep: lower the learning rate"
+    with pytest.raises(InputError, match=message):
         Play()({"a": Player(pair.a, loss)}, small, Recipe(epochs=1), stage="s")
+    with pytest.raises(InputError, match="is nan before the strengths were full; no epoch is good enough"):
+        Play()({"a": Player(pair.a, loss)}, small, Recipe(epochs=4), stage="s", settled=0.5)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", 1), ("last", 3)])
+@pytest.mark.parametrize("where", ["loss", "judge"])
+def test_a_training_that_diverges_keeps_its_last_good_state(
+    small: Data, keep: str, kept: int, where: str
+) -> None:
+    torch.manual_seed(0)
+    pair, judged = Pair(), []
+
+    def loss(b: Batch) -> dict[str, torch.Tensor]:
+        broken = math.nan if where == "loss" and len(judged) == 3 else 1.0
+        return {k: v * broken for k, v in loss_of(pair)(b).items()}
+
+    def judge(latest: dict[str, float]) -> Verdict:
+        judged.append(pair.a.weight.detach().clone())
+        return Verdict(math.nan if len(judged) == 4 else float(len(judged)), {"auc": 0.5})
+
+    players = {"a": Player(pair.a, loss, moves=Moves(average=0.5))}
+    record = Play()(players, small, Recipe(epochs=9, keep=keep), stage="s", judge=judge)
+    assert torch.equal(pair.a.weight, judged[kept - 1])
+    assert (record["kept"], record["stable"]) == (kept, False)
+    what = "a/both is nan" if where == "loss" else "valid/criterion is nan"
+    assert record["stopped"] == f"diverged: epoch 4: {what}"
+    assert f"diverged in epoch 4: {what}, and epoch {kept} was kept; lower the" in record["reason"]
+    assert {len(curve) for curve in record["curves"].values()} == {3} == {len(record["complaints"])}
+
+
+def test_an_epoch_that_holds_is_better_than_a_better_one_that_does_not(small: Data) -> None:
+    pair = Pair()
+    told = iter([(1.0, 0.5, "off"), (3.0, -0.1, ""), (2.0, 0.0, ""), (0.5, 0.1, "off"), (2.5, 0.0, "")])
+
+    def judge(latest: dict[str, float]) -> Verdict:
+        criterion, violation, complaint = next(told)
+        return Verdict(criterion, {}, complaint, violation)
+
+    players = {"a": Player(pair.a, loss_of(pair))}
+    record = Play()(players, small, Recipe(epochs=5), stage="s", judge=judge)
+    assert (record["kept"], record["stable"]) == (3, True)
+    told = iter([(1.0, 0.5, "far off"), (2.0, 0.1, "off"), (0.5, 0.3, "off")])
+    record = Play()(players, small, Recipe(epochs=3), stage="s", judge=judge)
+    assert (record["kept"], record["reason"]) == (2, "off")
 
 
 def test_a_player_without_parameters_is_refused(small: Data) -> None:

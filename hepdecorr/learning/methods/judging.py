@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from hepdecorr.learning.methods.method import cross_entropy
 from hepdecorr.learning.players import Verdict
 from hepdecorr.learning.terms.entropy import mutual_information
 from hepdecorr.learning.terms.term import Adversary, Term
+
+if TYPE_CHECKING:
+    from hepdecorr.learning.holding import Held
 
 CHUNK = 8192  # rows that are scored at once; fewer of jets, whose pairs of constituents take memory
 NUMBERS = 2**20  # inputs that are scored at once
@@ -24,7 +28,8 @@ class Judge:
 
     A DisCo term costs its strength times its price.  An adversary's costs its strength times the larger
     of what the adversary has found and I(score; nuisance) measured on bins: one that has lost track must
-    not make an epoch look good.  `weigh` prices I(score; nuisance), in nats, where there are no terms.
+    not make an epoch look good.  A term that is `held` costs nothing, but its constraint comes before
+    everything.  `weigh` prices I(score; nuisance), in nats, where there are no terms.
     """
 
     def __init__(
@@ -33,9 +38,11 @@ class Judge:
         validation: Events,
         *,
         terms: Mapping[str, Term],
+        held: Mapping[str, Held] | None = None,
         weigh: float = 0.0,
     ) -> None:
         self._logit, self._validation, self._terms, self._weigh = logit, validation, terms, weigh
+        self._held = held or {}
 
     def __call__(self, latest: Mapping[str, float]) -> Verdict:
         """The verdict on the weights as they are now; `latest` holds the epoch's training losses."""
@@ -45,15 +52,18 @@ class Judge:
         information = self._information(logit, b)
         figures |= {f"information/{name}": nats for name, nats in information.items()}
         criterion = figures["classify"] + self._weigh * sum(max(0.0, v) for v in information.values())
-        complaints = (
-            [] if figures["auc"] > 0.55 else [f"the tagger separates no more (AUC {figures['auc']:.3f})"]
-        )
+        complaints = [] if figures["auc"] > 0.55 else [_collapse(figures["auc"], self._terms)]
         for name, term in self._terms.items():
             cost, complaint = self._cost(name, term, logit, b, information, latest)
             figures[name] = cost
-            criterion += term.growth.strength * cost
+            criterion += 0.0 if name in self._held else term.growth.strength * cost
             complaints += [f"{name}: {complaint}"] if complaint else []
-        return Verdict(criterion, figures, "; ".join(complaints))
+        violation = 0.0
+        for name, held in self._held.items():
+            worst = held.judged()
+            violation = max(violation, worst.ratio - 1)
+            complaints += [f"{name}: {held.complaint(worst)}"] if worst.ratio > 1 else []
+        return Verdict(criterion, figures, "; ".join(complaints), violation)
 
     def _information(self, logit: Tensor, b: Batch) -> dict[str, float]:
         own = b.y == 0
@@ -71,7 +81,7 @@ class Judge:
         latest: Mapping[str, float],
     ) -> tuple[float, str]:
         if not isinstance(term, Adversary):
-            parts = _spread(logit, b)
+            parts = spread(logit, b)
             return sum(float(term.price(s, c)) for s, c in parts) / len(parts), ""
         information = max(found[one] for one in term.nuisances)
         look, loss = term.look(logit, b, even=True), latest.get(f"{name}/chase")
@@ -94,13 +104,24 @@ class Judge:
         return max(0.0, found, known), complaint
 
 
+def _collapse(area: float, terms: Mapping[str, Term]) -> str:
+    told = f"the tagger separates no more (AUC {area:.3f})"
+    if not terms:
+        return f"{told}; look whether the features tell the classes apart, or lower the learning rate"
+    strengths = ", ".join(f"{name} {term.growth.strength:g}" for name, term in terms.items())
+    return (
+        f"{told}: it pays most for dependence when it says nothing; lower the strength ({strengths}), or let "
+        "it be found (hold: {measure: dcor, at_most: floor})"
+    )
+
+
 def chunks(x: Tensor) -> tuple[Tensor, ...]:
     """The rows in parts that can be scored at once."""
     parts: tuple[Tensor, ...] = x.split(max(1, min(CHUNK, NUMBERS // max(1, x.shape[1]))))
     return parts
 
 
-def _spread(logit: Tensor, b: Batch) -> Sequence[tuple[Tensor, Batch]]:
+def spread(logit: Tensor, b: Batch) -> Sequence[tuple[Tensor, Batch]]:
     """Chunks that each hold events from all over the sample, whatever its order."""
     count = len(logit)
     number = max(1, round(min(count, MOST) / PIECE))

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hepdecorr import catalogue
 from hepdecorr.learning.batches import Batch, Data, Events
+from hepdecorr.learning.holding import Held, Hold, Scorer
 from hepdecorr.learning.methods.drawing import Drawing
 from hepdecorr.learning.methods.judging import Judge
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
 from hepdecorr.learning.networks.building import network as build_network
 from hepdecorr.learning.players import Player
 from hepdecorr.learning.terms.disco import DisCo
+from hepdecorr.learning.terms.strength import Growth
 from hepdecorr.learning.terms.term import Adversary, Term
 from hepdecorr.learning.training import Play
 
 PLAIN = {"epochs": 16, "batch": 2048, "average": 0.998}
 PAYING = {"epochs": 16, "batch": 4096, "average": 0.998, "clip": 1.0, "slack": 0.05}
 PURSUED = PAYING | {"clip": 5.0}
+HOLDING = {"slack": 0.0}  # the criterion is then without dependence and its noise
 
 
 class Tagger(Method):
@@ -51,8 +54,11 @@ class Tagger(Method):
         )
         self._drawings: dict[str, Drawing] = {}
         self.terms = nn.ModuleDict(build_terms(terms, nuisances=nuisances, base=base))
+        self.holds = read_holds(terms, list(self.terms))
+        self._held: dict[str, Held] = {}
         adversaries = any(isinstance(t, Adversary) for t in self.terms.values())
         defaults = PURSUED if adversaries else PAYING if terms else PLAIN
+        defaults = defaults | (HOLDING if self.holds else {})
         self.recipe, self.moves = read_training(training, where="method: training", defaults=defaults)
 
     def learn(self, data: Data, play: Play) -> None:
@@ -74,16 +80,19 @@ class Tagger(Method):
                     refresh=term.refresh,
                     generator=play.generator,
                 )
+        self._held = self._holding(data)
         players["tagger"] = Player(self.network, lambda b: self._pay(b, play), moves=self.moves)
         play(
             players,
             data,
             self.recipe,
             stage="tagger",
-            judge=Judge(self.logit, data.validation, terms=dict(self._each())),
+            judge=Judge(self.logit, data.validation, terms=dict(self._each()), held=self._held),
             settled=max((t.growth.settled for _, t in self._each()), default=0.0),
+            companions={f"hold_{name}": held for name, held in self._held.items()},
         )
         self._drawings.clear()  # they hold the training events
+        self._held = {}
 
     def logit(self, x: Tensor) -> Tensor:
         """Shape (n,)."""
@@ -92,11 +101,25 @@ class Tagger(Method):
     def _each(self) -> list[tuple[str, Term]]:
         return [(name, term) for name, term in self.terms.items() if isinstance(term, Term)]
 
+    def _holding(self, data: Data) -> dict[str, Held]:
+        about: dict[str, Any] = {"data": data, "turns": data.train.turns(self.recipe.batch)}
+        about["scorer"] = Scorer(self.network, self.logit)
+        held = {}
+        for name, hold in self.holds.items():
+            term = cast("Term", self.terms[name])
+            others = [t for n, t in self._each() if n in self.holds and n != name]
+            bulk = not any(t.tail == 0 and t.nuisances == term.nuisances for t in others)
+            held[name] = Held(hold, term, bulk=bulk, **about)
+        return held
+
     def _pay(self, b: Batch, play: Play) -> dict[str, Tensor]:
+        for held in self._held.values():
+            held.follow(play)  # before anything is computed with the present weights
         logit = self.logit(b.x)
         bill = {"classify": cross_entropy(logit, b)}
         for name, term in self._each():
-            strength = term.growth.at(play.passed)
+            paid: Held | Growth = self._held.get(name, term.growth)
+            strength = paid.at(play.passed)
             drawing = self._drawings.get(name)
             if not strength:
                 bill[name] = logit.new_zeros(())
@@ -123,10 +146,17 @@ def build_terms(
     """The terms by the names that the curves carry: type and nuisance, numbered where they repeat."""
     built: dict[str, Term] = {}
     for spec in specs:
+        own = {k: v for k, v in spec.items() if k != "hold"}
         term: Term = catalogue.build(
-            spec, home="hepdecorr.learning.terms", base=base, nuisances=list(nuisances)
+            own, home="hepdecorr.learning.terms", base=base, nuisances=list(nuisances)
         )
         name = f"{type(term).__name__.lower()}_{term.nuisance}".replace(".", "_")
         count = sum(1 for known in built if known == name or known.startswith(f"{name}_"))
         built[f"{name}_{count + 1}" if count else name] = term
     return built
+
+
+def read_holds(specs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Hold]:
+    """The constraints of those terms that have one, by the terms' names."""
+    asked = zip(specs, names, strict=True)
+    return {name: Hold.read(s["hold"], where=f"{s['type']}") for s, name in asked if "hold" in s}

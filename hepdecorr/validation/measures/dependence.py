@@ -70,6 +70,15 @@ def dcor2(
     )
 
 
+def unbiased_dcor2(x: npt.ArrayLike, z: npt.ArrayLike, weight: npt.ArrayLike) -> float:
+    """The estimate of `dcor2` alone, without its error and its test; 0 where a variable is constant."""
+    a, b, w = checked(weight, x=x, z=z)
+    if len(a) < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    share = w / w.sum()
+    return _correlation(_pairs((a - a.mean()) / a.std(), (b - b.mean()) / b.std(), share), share)
+
+
 def _errors(weight: Array) -> float:
     return float(np.square(weight).sum() / weight.sum() ** 2)
 
