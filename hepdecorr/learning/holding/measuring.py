@@ -66,7 +66,7 @@ class Measure:
         at: Sequence[float],
         bulk: bool = True,
     ) -> None:
-        self.events = b.take(b.y == 0) if term.given == "background" else b
+        self.events = b.take(term.among(b))
         self._term, self._at_most, self._floors, self._at = term, at_most, floors, at
         self._look: Callable[[Tensor], Iterator[Dependence]] = {
             "dcor": self._dcor,

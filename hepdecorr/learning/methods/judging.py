@@ -77,13 +77,13 @@ class Judge:
         term: Term,
         logit: Tensor,
         b: Batch,
-        found: Mapping[str, float],
+        measured: Mapping[str, float],
         latest: Mapping[str, float],
     ) -> tuple[float, str]:
         if not isinstance(term, Adversary):
             parts = spread(logit, b)
             return sum(float(term.price(s, c)) for s, c in parts) / len(parts), ""
-        information = max(found[one] for one in term.nuisances)
+        information = max(measured[one] for one in term.nuisances)
         look, loss = term.look(logit, b, even=True), latest.get(f"{name}/chase")
         if look is None or loss is None:
             return max(0.0, information), ""
