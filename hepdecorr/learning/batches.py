@@ -122,6 +122,13 @@ class Events:
         other.__dict__.update(self.__dict__, _rows=self._rows.to(device), _group=self._group.to(device))
         return other
 
+    def seen_as(self, x: Tensor, *, features: Sequence[str]) -> Events:
+        """The same events with other features, (n, f); weights stay as they were scaled."""
+        other = object.__new__(Events)
+        rows = torch.cat([x.float(), self._rows[:, self._width :]], 1)
+        other.__dict__.update(self.__dict__, _rows=rows, _width=x.shape[1], form=Form(tuple(features)))
+        return other
+
     def turns(self, size: int) -> int:
         """How many batches `batches(size)` gives."""
         return max(1, -(-len(self) // size))

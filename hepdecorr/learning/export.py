@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from hepdecorr.card import METADATA_KEY, Card
 from hepdecorr.errors import InputError
 from hepdecorr.learning.form import Form
-from hepdecorr.learning.methods.method import Method
+from hepdecorr.learning.methods.method import Arrays, Method
 from hepdecorr.learning.posthoc.chain import Chain
 
 TOLERANCE = 1e-5  # of the logit, relative above 1
 FILE = "tagger.onnx"
+LATENTS = "latents.npz"  # what a method reveals, beside it
 
 
 class _Outputs(nn.Module):
@@ -65,8 +66,9 @@ def export(
     sample: Tensor,
     posthoc: Chain | None = None,
     nuisances: Tensor | None = None,
+    arrays: Arrays | None = None,
 ) -> Path:
-    """Write folder/{tagger.onnx, card.yaml} and return the folder.
+    """Write folder/{tagger.onnx, card.yaml} and return the folder; with `arrays` also latents.npz.
 
     sample: some events, raw rows of shape (n, width) as Form packs them, n >= 1.  On them, on values far
     outside their range, for one event and many, and with constituents for any number of them, for none and
@@ -93,7 +95,7 @@ def export(
     graph = to_onnx(method, card=card, posthoc=posthoc)
     given_x = sample.cpu().float()
     check(graph, method, form=form, name=card.name, sample=given_x, posthoc=posthoc, nuisances=given)
-    return _write(graph, card, folder)
+    return _write(graph, card, folder, arrays or {})
 
 
 def form_of(card: Card) -> Form:
@@ -245,7 +247,7 @@ def _lengths(form: Form, x: Tensor) -> Iterator[dict[str, Tensor]]:
         yield inputs | {"constituents": seen, "mask": 0 * mask}
 
 
-def _write(graph: bytes, card: Card, folder: Path) -> Path:
+def _write(graph: bytes, card: Card, folder: Path, arrays: Arrays) -> Path:
     part = folder.with_name(folder.name + ".part")
     old = folder.with_name(folder.name + ".old")
     for leftover in (part, old):
@@ -253,6 +255,8 @@ def _write(graph: bytes, card: Card, folder: Path) -> Path:
     part.mkdir(parents=True)
     (part / FILE).write_bytes(graph)
     card.write_yaml(part / "card.yaml")
+    if arrays:
+        np.savez_compressed(part / LATENTS, allow_pickle=False, **arrays)
     # A folder cannot be replaced in one step; the old one steps aside until the new one stands.
     if folder.exists():
         folder.rename(old)

@@ -30,7 +30,7 @@ from hepdecorr.learning.export import export
 from hepdecorr.learning.form import Form
 from hepdecorr.learning.layout import PREFIX, Layout
 from hepdecorr.learning.methods.judging import chunks
-from hepdecorr.learning.methods.method import Method
+from hepdecorr.learning.methods.method import Arrays, Method
 from hepdecorr.learning.players import Progress
 from hepdecorr.learning.posthoc import Chain, apply, fitted
 from hepdecorr.learning.reweighting import Reweighting
@@ -38,6 +38,7 @@ from hepdecorr.learning.streaming import Streamed
 from hepdecorr.learning.training import Play
 from hepdecorr.table import Selection, Split, Table
 from hepdecorr.validation.measures.efficiency import Tail
+from hepdecorr.validation.measures.information import mig
 from hepdecorr.validation.measures.ranking import auc
 
 log = logging.getLogger(__name__)
@@ -208,6 +209,8 @@ def finish(
         z = np.stack([own[name] for name in trained.posthoc.nuisances], 1).astype(np.float32)
         beside = {"posthoc": trained.posthoc, "nuisances": torch.from_numpy(z)[:2048]}
     label, weight = validation.y.numpy(), validation.w.numpy().astype(np.float64)
+    arrays = trained.method.reveal(validation)
+    found = {"validation_auc": auc(logit, label, weight=np.abs(weight)).value, **_gap(arrays)}
     kept = [{"stage": s["stage"], "kept": s["kept"], "epochs": len(s["complaints"])} for s in trained.history]
     card = Card(
         name=name,
@@ -223,7 +226,7 @@ def finish(
         config_hash=config_hash,
         versions=versions(),
         working_points=working_points(logit, label, weight, rejections=rejections),
-        measured={"validation_auc": auc(logit, label, weight=np.abs(weight)).value, **(measured or {})},
+        measured={**found, **(measured or {})},
         training={
             "stages": kept,
             "stable": trained.stable,
@@ -233,7 +236,16 @@ def finish(
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return export(trained.method, card=card, folder=folder, sample=validation.x[:2048], **beside)
+    about = {"sample": validation.x[:2048], "arrays": arrays, **beside}
+    return export(trained.method, card=card, folder=folder, **about)
+
+
+def _gap(arrays: Arrays) -> dict[str, Any]:
+    """The mutual information gap of a method that reveals its latents, for the card."""
+    if not arrays or arrays["mean"].shape[1] < 2:
+        return {}
+    found = mig(arrays["mean"], arrays["nuisance"], weight=arrays["weight"]).mig
+    return {"mig": {"value": found.value, "low": found.low, "high": found.high}}
 
 
 def inputs(trained: Trained, table: Table, nuisances: Sequence[Nuisance], *, axis: str) -> tuple[Input, ...]:

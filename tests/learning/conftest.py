@@ -247,6 +247,15 @@ SPECS: dict[str, dict] = {
             "training": {**SHORT, "epochs": 16, "clip": 1.0},
         },
     },
+    "anomaly": {
+        "type": "Anomaly",
+        "representation": {
+            "latents": 2,
+            "hidden": [24],
+            "terms": [{"type": "KL"}, {"type": "SupervisedAlignment", "signal": 0.0}],
+            "training": {**SHORT, "clip": 1.0},
+        },
+    },
 }
 
 
@@ -271,8 +280,9 @@ def learn(name: str) -> tuple[Method, list]:
 
 
 def build_method(name: str) -> Method:
+    common = {} if name == "anomaly" else {"training": SHORT, "network": NET}
     return catalogue.build(
-        {"training": SHORT, "network": NET, **SPECS[name]},
+        {**common, **SPECS[name]},
         home="hepdecorr.learning.methods",
         features=FEATURES,
         nuisances=["mass"],

@@ -116,7 +116,7 @@ def test_aggregate_density_is_the_written_out_sum(dims: list[int], weighted: boo
     written = pairs.log_prob(latent.sample[:, None])[:, :, dims].sum(-1) + log_weights(weights)
     ours = aggregate_density(latent, weights, dims)
     assert torch.allclose(ours, torch.logsumexp(written, 1), atol=1e-9)
-    single = aggregate_density(Latent(*(t.float() for t in latent)), weights, dims)
+    single = aggregate_density(Latent(*(t.float() for t in latent[:3])), weights, dims)
     assert torch.allclose(single, ours.float(), atol=1e-3)
 
 

@@ -16,6 +16,7 @@ from hepdecorr.learning.latents.density import (
     prior_density,
     stratified_weights,
 )
+from hepdecorr.learning.latents.discrete import classes_kl
 from hepdecorr.learning.latents.term import Latent, LatentTerm, weighted_mean
 from hepdecorr.learning.terms.strength import Growth
 
@@ -41,7 +42,8 @@ class Decomposition(LatentTerm):
 
     of 'sensitive': beta-TCVAE-Sensitive (Tan, Urquijo 2020, 'Only disentangle protected factors').
     of 'all': beta-TCVAE (Chen et al. 1802.04942, eq. 4); gamma has no part in it.  It takes the place
-    of KL.  In more than a few dimensions the estimate of TC saturates: see TotalCorrelation.
+    of KL; that of discrete latents is added with the factor delta.  In more than a few dimensions the
+    estimate of TC saturates: see TotalCorrelation.
     """
 
     def __init__(
@@ -73,7 +75,10 @@ class Decomposition(LatentTerm):
         """In nats, with the four factors."""
         latent, b = self.given_events(latent, b)
         pieces = decompose(latent, sensitive=self.sensitive, rows=self.rows, w=b.w)
-        return torch.stack([f * p for f, p in zip(self.factors, pieces, strict=True)]).sum()
+        nats = torch.stack([f * p for f, p in zip(self.factors, pieces, strict=True)]).sum()
+        for classes in latent.classes:
+            nats = nats + self.factors[3] * weighted_mean(classes_kl(classes), b.w)
+        return nats
 
 
 def decompose(latent: Latent, *, sensitive: int, rows: int, w: Tensor | None = None) -> Pieces:

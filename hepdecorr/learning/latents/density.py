@@ -68,7 +68,7 @@ def prior_density(latent: Latent) -> Tensor:
 
 def aggregate_density(latent: Latent, weights: Weights, dims: list[int]) -> Tensor:
     """log q(z_i) over `dims` together, shape (B,): log sum_j W_ij exp sum_d l_ijd."""
-    mean, log_var, z = (t[:, dims] for t in latent)
+    mean, log_var, z = (t[:, dims] for t in latent[:3])
     # Centred, so that squares lose fewer digits.
     centre = mean.detach().mean(0)
     z, mean = z - centre, mean - centre

@@ -14,6 +14,7 @@ from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch
 from hepdecorr.learning.latents.decomposition import total_correlation
+from hepdecorr.learning.latents.discrete import Values
 from hepdecorr.learning.latents.term import Latent, Layout, weighted_mean
 from hepdecorr.learning.networks.mlp import layers
 from hepdecorr.learning.terms.entropy import UNIT_GAUSSIAN, differential_entropy
@@ -43,7 +44,8 @@ class Ratio(nn.Module):
     """A critic D tells z from z with each sensitive dimension shuffled over the batch.
 
     At its optimum D is the log density ratio and E[D(z)] the total correlation (Kim, Mnih 1802.05983,
-    eqs. 2-3, there with all dimensions shuffled).
+    eqs. 2-3, there with all dimensions shuffled).  As in their algorithm 2 the shuffled events are others
+    than those they are told from: one half of the critic's batch each.
     """
 
     def __init__(
@@ -68,15 +70,19 @@ class Ratio(nn.Module):
         return weighted_mean(self.net(latent.sample).squeeze(-1), b.w)
 
     def chase(self, latent: Latent, b: Batch) -> Tensor:
-        z = latent.sample
-        orders = [torch.randperm(len(z), device=z.device) for _ in range(self.sensitive)]
-        moved = torch.stack([z[order, k] for k, order in enumerate(orders)], 1)
-        shuffled = torch.cat([moved, z[:, self.sensitive :]], 1)
+        # Every other event, so that both halves have the same share of signal.
+        z, other = latent.sample[::2], latent.sample[1::2]
+        w, other_w = b.w[::2], b.w[1::2]
+        orders = [torch.randperm(len(other), device=z.device) for _ in range(self.sensitive)]
+        moved = torch.stack([other[order, k] for k, order in enumerate(orders)], 1)
+        shuffled = torch.cat([moved, other[:, self.sensitive :]], 1)
         # A shuffled event is made of several, and weighs what they weigh together.
-        w_apart = b.w * torch.stack([b.w[order] for order in orders]).prod(0)
+        weights = [other_w[order] for order in orders]
+        rest = [other_w] if self.sensitive < z.shape[1] else []
         joint = F.softplus(-self.net(z)).squeeze(-1)
         apart = F.softplus(self.net(shuffled)).squeeze(-1)
-        return 0.5 * (weighted_mean(joint, b.w) + weighted_mean(apart, w_apart))
+        w_apart = torch.stack(weights + rest).prod(0)
+        return 0.5 * (weighted_mean(joint, w) + weighted_mean(apart, w_apart))
 
     def floor(self, latent: Latent, b: Batch) -> float:  # noqa: ARG002
         return math.log(2)
@@ -91,7 +97,7 @@ class Conditional(nn.Module):
     `given: background`, the class label; signal is not looked at.  'latent': z_S, whose entropy is taken as
     that of a unit Gaussian.  Several targets are summed, which bounds no joint information.
     sees 'mean': the posterior means, which are what the classifier is given later (independent samples
-    do not make independent means); or 'sample'.
+    do not make independent means); or 'sample'.  A nuisance of few values is guessed by a softmax over them.
     """
 
     def __init__(
@@ -121,34 +127,46 @@ class Conditional(nn.Module):
             )
         self.density, self.target, self.sees, self.bins = density, target, sees, bins
         self.sensitive = layout.sensitive
-        self.number = len(layout.nuisances) if target == "nuisance" else layout.sensitive
-        self.each = 3 * components if density == "gmm" else bins
-        self.net = layers(rest, self.number * self.each, hidden=hidden)
-        if density == "gmm":
+        counts = tuple(layout.values) or (0,) * len(layout.nuisances)
+        self.counts = counts if target == "nuisance" else (0,) * layout.sensitive
+        self.sizes = [count or (3 * components if density == "gmm" else bins) for count in self.counts]
+        self.net = layers(rest, sum(self.sizes), hidden=hidden)
+        if density == "gmm" and not any(self.counts):
             spread_components(cast("nn.Linear", self.net[-1]), components)
         self.scalings = nn.ModuleList(
-            Nuisance("probit" if density == "gmm" else "rank") for _ in layout.nuisances
+            Values(count, name=name) if count else Nuisance("probit" if density == "gmm" else "rank")
+            for name, count in zip(layout.nuisances, counts, strict=True)
         )
         self.chasing = Chasing(steps, batch, start=start, moves=moves, where="Conditional")
 
     def fit(self, b: Batch, *, rows: int) -> None:  # noqa: ARG002
         background = b.y == 0
         for k, scaling in enumerate(self.scalings):
-            scaling.fit(b.z[background, k], b.w[background])  # type: ignore[operator]
+            if isinstance(scaling, Values):
+                scaling.fit(b.z[:, k])
+            else:
+                scaling.fit(b.z[background, k], b.w[background])  # type: ignore[operator]
 
     def chase(self, latent: Latent, b: Batch) -> Tensor:
         return weighted_mean(self._loss(latent, b), b.w)
 
     def price(self, latent: Latent, b: Batch) -> Tensor:
-        return self.number * self._entropy() - self.chase(latent, b)
+        targets = self._targets(latent, b)
+        blind = UNIT_GAUSSIAN if self.density == "gmm" else math.log(self.bins)
+        entropy = sum(
+            shares_entropy(t, b.w, count) if count else blind
+            for t, count in zip(targets.T, self.counts, strict=True)
+        )
+        return entropy - self.chase(latent, b)
 
     def floor(self, latent: Latent, b: Batch) -> float:
-        if self.density == "softmax":
-            return self.number * math.log(self.bins)
-        return sum(differential_entropy(t, b.w) for t in self._targets(latent, b).T)
-
-    def _entropy(self) -> float:
-        return UNIT_GAUSSIAN if self.density == "gmm" else math.log(self.bins)
+        nats = 0.0
+        for t, count in zip(self._targets(latent, b).T, self.counts, strict=True):
+            if count:
+                nats += shares_entropy(t, b.w, count)
+            else:
+                nats += differential_entropy(t, b.w) if self.density == "gmm" else math.log(self.bins)
+        return nats
 
     def _targets(self, latent: Latent, b: Batch) -> Tensor:
         if self.target == "latent":
@@ -157,10 +175,12 @@ class Conditional(nn.Module):
 
     def _loss(self, latent: Latent, b: Batch) -> Tensor:
         rest = (latent.mean if self.sees == "mean" else latent.sample)[:, self.sensitive :]
-        answers, targets = self.net(rest).split(self.each, 1), self._targets(latent, b)
+        answers, targets = self.net(rest).split(self.sizes, 1), self._targets(latent, b)
         nats = torch.zeros_like(rest[:, 0])
-        for answer, target in zip(answers, targets.T, strict=True):
-            if self.density == "gmm":
+        for answer, target, count in zip(answers, targets.T, self.counts, strict=True):
+            if count:
+                nats = nats + F.cross_entropy(answer.float(), target.long(), reduction="none")
+            elif self.density == "gmm":
                 nats = nats + mixture_loss(answer, target)
             else:
                 nats = nats + F.cross_entropy(answer.float(), bin_of(target, self.bins), reduction="none")
@@ -183,6 +203,13 @@ class Distance(nn.Module):
     def price(self, latent: Latent, b: Batch) -> Tensor:
         z = torch.stack([scaling(b.z[:, k]) for k, scaling in enumerate(self.scalings)], 1)
         return block_distance_correlation(latent.mean[:, self.sensitive :], z, b.w)
+
+
+def shares_entropy(index: Tensor, w: Tensor, count: int) -> float:
+    """Entropy in nats of classes numbered from 0, (n,), by their shares of the weight."""
+    shares = torch.zeros(count, device=w.device).index_add(0, index.long(), w.float().clamp_min(0))
+    shares = shares / shares.sum().clamp_min(torch.finfo(shares.dtype).tiny)
+    return float(-torch.xlogy(shares, shares).sum())
 
 
 def block_distance_correlation(s: Tensor, z: Tensor, w: Tensor) -> Tensor:

@@ -15,19 +15,33 @@ from hepdecorr.learning.batches import Batch
 from hepdecorr.learning.terms.strength import Chasing, Growth
 
 
+class Classes(NamedTuple):
+    """Posterior of a discrete latent of C values, and a relaxed draw from it."""
+
+    logits: Tensor  # (n, C)
+    sample: Tensor  # (n, C), rows that are positive and sum to one
+    log_prior: Tensor  # (C,)
+
+    def take(self, index: Tensor | slice) -> Classes:
+        """Those of the events that `index` names."""
+        return Classes(self.logits[index], self.sample[index], self.log_prior)
+
+
 class Latent(NamedTuple):
     """Posterior of each event, a Gaussian with independent dimensions, and one draw from it.
 
-    All of shape (n, d); the sensitive dimensions come first.
+    All of shape (n, d); the sensitive dimensions come first.  classes: the discrete latents beside them.
     """
 
     mean: Tensor
     log_var: Tensor
     sample: Tensor
+    classes: tuple[Classes, ...] = ()
 
     def take(self, index: Tensor | slice) -> Latent:
         """Those of the events that `index` names."""
-        return Latent(self.mean[index], self.log_var[index], self.sample[index])
+        classes = tuple(c.take(index) for c in self.classes)
+        return Latent(self.mean[index], self.log_var[index], self.sample[index], classes)
 
 
 class Layout(NamedTuple):
@@ -36,6 +50,7 @@ class Layout(NamedTuple):
     latents: int  # all dimensions
     sensitive: int  # the first of them
     nuisances: Sequence[str]
+    values: Sequence[int] = ()  # of each nuisance, how many it has; 0 for a continuous one
 
 
 class LatentTerm(nn.Module):
@@ -56,6 +71,16 @@ class LatentTerm(nn.Module):
     @abstractmethod
     def price(self, latent: Latent, b: Batch) -> Tensor:
         """Scalar without the strength."""
+
+    def cost(self, latent: Latent, b: Batch, *, passed: float) -> Tensor:
+        """What is paid when this fraction of the training has passed."""
+        strength = self.growth.at(passed)
+        return strength * self.price(latent, b) if strength else latent.mean.new_zeros(())
+
+    @property
+    def settled(self) -> float:
+        """The fraction of the training after which the cost no longer changes by itself."""
+        return self.growth.settled
 
     def chase(self, latent: Latent, b: Batch) -> Tensor:  # noqa: ARG002
         """The loss of the part that is trained; latent carries no gradient."""

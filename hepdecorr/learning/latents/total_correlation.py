@@ -33,6 +33,7 @@ class TotalCorrelation(LatentTerm):
         latents: int,
         sensitive: int,
         nuisances: Sequence[str],
+        values: Sequence[int] = (),
         estimator: str | Mapping[str, Any] = "Conditional",
         of: str = "sensitive",
         start: float = 1 / 12,
@@ -43,7 +44,7 @@ class TotalCorrelation(LatentTerm):
         super().__init__(growth=Growth(float(beta), start, ramp), given=given)
         if of not in ("sensitive", "all"):
             raise InputError(f"TotalCorrelation: of must be sensitive or all, not {of!r}")
-        layout = Layout(latents, sensitive if of == "sensitive" else latents, list(nuisances))
+        layout = Layout(latents, sensitive if of == "sensitive" else latents, list(nuisances), values)
         self.estimator = catalogue.build(estimator, home=HOME, base=base, layout=layout, start=start)
         self.chasing = getattr(self.estimator, "chasing", None)
 

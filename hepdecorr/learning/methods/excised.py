@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor, nn
 
-from hepdecorr import catalogue
 from hepdecorr.errors import InputError
-from hepdecorr.learning.batches import Batch, Data
-from hepdecorr.learning.methods.judging import Judge, chunks
-from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
-from hepdecorr.learning.methods.representation import Representation
-from hepdecorr.learning.networks.building import network as build_network
-from hepdecorr.learning.players import Player
-from hepdecorr.learning.terms.entropy import mutual_information
+from hepdecorr.learning.batches import LARGEST_SAMPLE, Batch, Data, Events
+from hepdecorr.learning.methods.excision import Excision
+from hepdecorr.learning.methods.judging import chunks
+from hepdecorr.learning.methods.method import Arrays, Method
+from hepdecorr.learning.methods.representation import represent
+from hepdecorr.learning.methods.revealing import reveal
+from hepdecorr.learning.methods.tagger import Tagger
+from hepdecorr.learning.streaming import Streamed
 from hepdecorr.learning.training import Play
-
-log = logging.getLogger(__name__)
 
 DEFAULTS = {"epochs": 12, "batch": 2048, "average": 0.998, "slack": 0.05}
 
 
 class Excised(Method):
-    """A classifier on the posterior means without the sensitive latents (Tan, Urquijo 2020, eq. 8).
+    """A classifier on the posterior means without some of the latents (Tan, Urquijo 2020, eq. 8).
 
-    representation: arguments of Representation.  found: further latents that know a nuisance by more
-    than so many nats, on validation background, are cut out as well; 0 for none.  weigh: what one nat
-    of I(score; nuisance) costs when epochs of the classifier are compared.
+    representation: arguments of Representation, or a published one: {type: BetaTCVAE, beta: 6}.  excise,
+    found: which latents are cut out, see Excision.  network, terms, training: of the classifier, a Tagger on
+    what is left.  weigh: what one nat of I(score; nuisance) costs when epochs of the classifier are
+    compared.
     """
-
-    keep: Tensor
 
     def __init__(
         self,
@@ -42,79 +38,99 @@ class Excised(Method):
         features: Sequence[str],
         nuisances: Sequence[str],
         constituents: Sequence[str] = (),
-        representation: Mapping[str, Any] | None = None,
+        representation: Mapping[str, Any] | str | None = None,
+        excise: str | Sequence[int] | None = None,
         network: Mapping[str, Any] | str = "MLP",
+        terms: Sequence[Mapping[str, Any]] = (),
         training: Mapping[str, Any] | None = None,
         found: float = 0.05,
         weigh: float = 5.0,
         base: Path | None = None,
     ) -> None:
         super().__init__()
-        if not nuisances:
-            raise InputError("Excised needs a nuisance to cut out; name one under 'nuisances'")
-        if constituents or not features:
-            raise InputError(
-                "Excised represents the features of a row, not constituents: write 'constituents: []' in the "
-                "tagger's block and give features"
-            )
-        spec = {"type": f"{Representation.__module__}:Representation", **(representation or {})}
-        self.representation: Representation = catalogue.build(
-            spec,
-            home=Representation.__module__,
+        check_columns("Excised", features, nuisances, constituents)
+        self.representation = represent(representation, features=features, nuisances=nuisances, base=base)
+        self.excision = Excision(excise, representation=self.representation, nuisances=nuisances, found=found)
+        self.names = [f"latent_{k}" for k in range(self.representation.dims)]
+        self.classifier = Tagger(
+            features=self.names,
+            nuisances=nuisances,
+            terms=terms,
+            network=network,
+            training={**({} if terms else DEFAULTS), **(training or {})},
+            weigh=0.0 if terms else weigh,
             base=base,
-            features=list(features),
-            nuisances=list(nuisances),
         )
-        names = [f"latent_{k}" for k in range(self.representation.dims)]
-        self.network = build_network(network, features=names, base=base)
-        self.nuisances, self.found, self.weigh = list(nuisances), float(found), float(weigh)
-        self.recipe, self.moves = read_training(training, where="method: training", defaults=DEFAULTS)
-        self.register_buffer("keep", torch.ones(self.representation.dims))
+
+    @property
+    def network(self) -> nn.Module:
+        """The classifier's."""
+        return self.classifier.network
 
     def learn(self, data: Data, play: Play) -> None:
-        """Stages 'representation' and 'classify'."""
+        """Stages 'representation' and 'tagger'."""
         self.to(play.device)
         self.representation.learn(data, play)
-        self.representation.eval()
-        self._excise(data.validation.all)
-        sample = data.train.sample(generator=play.generator)
-        with torch.no_grad():
-            self.network.fit(torch.cat([self._kept(part) for part in chunks(sample.x)]))  # type: ignore[operator]
-        play(
-            {"tagger": Player(self.network, self._classify, moves=self.moves)},
-            data,
-            self.recipe,
-            stage="classify",
-            judge=Judge(self.logit, data.validation, terms={}, weigh=self.weigh),
-        )
+        self.representation.eval().requires_grad_(False)
+        self.excision.fit(self.representation, data.validation.all)
+        train: Any = data.train
+        train = _Represented(train, self) if isinstance(train, Streamed) else self._represented(train)
+        self.classifier.learn(Data(cast("Events", train), self._represented(data.validation)), play)
 
     def logit(self, x: Tensor) -> Tensor:
         """Shape (n,)."""
-        return self.network(self._kept(x)).squeeze(-1)  # type: ignore[no-any-return]
+        return self.classifier.logit(self.kept(x))
 
-    def _kept(self, x: Tensor) -> Tensor:
-        return self.keep * self.representation.mean(x)
+    def kept(self, x: Tensor) -> Tensor:
+        """Posterior means, (n, dims), zero where they were cut out."""
+        return self.excision(self.representation.mean(x))  # type: ignore[no-any-return]
 
-    def _classify(self, b: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            kept = self._kept(b.x)
-        return {"classify": cross_entropy(self.network(kept).squeeze(-1), b)}
+    def reveal(self, validation: Batch) -> Arrays:
+        """Its latents on validation background, and what moving those that were cut out does."""
+        return reveal(self.representation, self.excision, validation)
 
     @torch.no_grad()
-    def _excise(self, validation: Batch) -> None:
-        background = validation.take(validation.y == 0)
-        means = torch.cat([self.representation.mean(part) for part in chunks(background.x)])
-        self.keep.fill_(1.0)
-        self.keep[: self.representation.sensitive] = 0.0
-        for d in range(self.representation.sensitive, self.representation.dims) if self.found else ():
-            for k, name in enumerate(self.nuisances):
-                nats = mutual_information(
-                    means[:, d], background.z[:, k], background.w.clamp_min(0), tail=False
-                )
-                if nats > self.found:
-                    log.warning("latent %d knows %.3f nats of %s and is cut out", d, nats, name)
-                    self.keep[d] = 0.0
-        if not self.keep.any():
-            raise InputError(
-                "every latent knows the nuisance; raise the beta of TotalCorrelation, the latents or 'found'"
-            )
+    def _represented(self, events: Events) -> Events:
+        """The same events, seen through what is left of the representation."""
+        x = torch.cat([self.kept(part) for part in chunks(events.all.x)])
+        return events.seen_as(x, features=self.names)
+
+
+class _Represented:
+    """Streamed events, seen through what is left of the representation batch by batch."""
+
+    def __init__(self, events: Streamed, method: Excised) -> None:
+        self._events, self._method = events, method
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def turns(self, size: int) -> int:
+        """How many batches `batches(size)` gives."""
+        return self._events.turns(size)
+
+    def batches(self, size: int, *, generator: Generator | None = None) -> Iterator[Batch]:
+        """As of the events themselves."""
+        for b in self._events.batches(size, generator=generator):
+            yield self._seen(b)
+
+    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
+        """As of the events themselves."""
+        return self._seen(self._events.sample(rows, generator=generator))
+
+    @torch.no_grad()
+    def _seen(self, b: Batch) -> Batch:
+        return b._replace(x=self._method.kept(b.x))
+
+
+def check_columns(
+    name: str, features: Sequence[str], nuisances: Sequence[str], constituents: Sequence[str]
+) -> None:
+    """InputError where a representation could not be learned from these."""
+    if not nuisances:
+        raise InputError(f"{name} needs a nuisance to cut out; name one under 'nuisances'")
+    if constituents or not features:
+        raise InputError(
+            f"{name} represents the features of a row, not constituents: write 'constituents: []' in the "
+            "tagger's block and give features"
+        )

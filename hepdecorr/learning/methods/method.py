@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from hepdecorr.learning.batches import Batch, Data
 from hepdecorr.learning.moves import Moves, read_settings
 from hepdecorr.learning.players import Recipe
 from hepdecorr.learning.training import Play
+
+Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 class Method(nn.Module):
@@ -28,6 +31,10 @@ class Method(nn.Module):
     @abstractmethod
     def logit(self, x: Tensor) -> Tensor:
         """Log odds of signal, shape (n,), for raw rows of shape (n, width) as Form packs them."""
+
+    def reveal(self, validation: Batch) -> Arrays:  # noqa: ARG002
+        """Arrays by name that a report shows and the graph does not tell; none for most methods."""
+        return {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Score of shape (n,) in [0, 1] for raw rows of shape (n, width)."""

@@ -33,7 +33,8 @@ class Tagger(Method):
 
     With adversaries this is the game of Louppe et al. (1611.01046, algorithm 1): each adversary moves
     several times a turn on its own batches, then the tagger once.  Everything happens in one stage: a
-    plain start, in which the adversaries are trained last, then the strengths grow.
+    plain start, in which the adversaries are trained last, then the strengths grow.  weigh: what one nat of
+    I(score; nuisance) costs, beside the terms, when epochs are compared.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class Tagger(Method):
         terms: Sequence[Mapping[str, Any]] = (),
         network: Mapping[str, Any] | str = "MLP",
         training: Mapping[str, Any] | None = None,
+        weigh: float = 0.0,
         base: Path | None = None,
     ) -> None:
         super().__init__()
+        self.weigh = float(weigh)
         self.network = build_network(
             network, features=features, constituents=constituents, length=length, base=base
         )
@@ -87,7 +90,13 @@ class Tagger(Method):
             data,
             self.recipe,
             stage="tagger",
-            judge=Judge(self.logit, data.validation, terms=dict(self._each()), held=self._held),
+            judge=Judge(
+                self.logit,
+                data.validation,
+                terms=dict(self._each()),
+                weigh=self.weigh,
+                held=self._held,
+            ),
             settled=max((t.growth.settled for _, t in self._each()), default=0.0),
             companions={f"hold_{name}": held for name, held in self._held.items()},
         )
