@@ -3,11 +3,15 @@
 One process, steps in turn, ratio of medians.  'all' needs the aggregate density of every latent, the
 sensitive form only those of the sensitive ones, of the rest as a block, and of all together.
     python benchmarks/total_correlation.py
+With --memory instead what one step of Decomposition adds to the peak memory of a fresh process, by number of
+latents: the matrices of B x B that it holds at once must not become more with them.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -51,12 +55,35 @@ def step_of(terms: list[dict[str, Any]], *, batch: int, latents: int) -> Callabl
     return lambda: _ignore(seat.move(b))
 
 
+def added(latents: int, batch: int) -> float:
+    """MB that a step adds to the peak of this process."""
+    torch.set_num_threads(1)
+    step_of([{"type": "Decomposition", "of": "all"}], batch=64, latents=latents)()
+    step = step_of([{"type": "Decomposition", "of": "all"}], batch=batch, latents=latents)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def memory(batch: int) -> None:
+    """Print it for several numbers of latents."""
+    matrix = 4 * batch**2 / 2**20
+    for latents in (5, 10, 20, 40):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            grown = pool.apply(added, (latents, batch))
+        print(f"batch {batch}, {latents:2d} latents: {grown:6.0f} MB, {grown / matrix:4.1f} matrices of B x B")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--batch", type=int, default=1024)
     options.add_argument("--latents", type=int, default=10)
     options.add_argument("--repeats", type=int, default=30)
+    options.add_argument("--memory", action="store_true")
     given = options.parse_args()
+    if given.memory:
+        memory(given.batch)
+        return
     torch.set_num_threads(1)
     steps = {name: step_of(terms, batch=given.batch, latents=given.latents) for name, terms in KINDS.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}

@@ -23,6 +23,7 @@ from hepdecorr.cli.training import histories
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
 from hepdecorr.table import EVENT_IDS, Table, fold
+from hepdecorr.validation.latents import Latents
 from hepdecorr.validation.measures import Evaluation, evaluate, quantile_map
 from hepdecorr.validation.plots import Second, quantile_edges
 from hepdecorr.validation.plots.scores import Scores
@@ -75,6 +76,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         plane=bins.plane(config, {tagger: models[name] for tagger, name in first.items()}),
         mapped=mapped,
         series=_series(config, first),
+        latents=_latents(models, cards),
         sample=f"the test events of {', '.join(scores.datasets)}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -165,6 +167,18 @@ def _series(config: Config, taggers: Mapping[str, str]) -> dict[str, list[tuple[
         for name, row in config.report.series.items()
     }
     return {name: row for name, row in found.items() if row}
+
+
+def _latents(models: Mapping[str, Path], cards: Mapping[str, Card]) -> dict[str, list[Latents]]:
+    """By tagger, what each of its seeds reveals, where the training left it beside the card."""
+    found: dict[str, list[Latents]] = {}
+    for name, folder in models.items():
+        path = folder / "latents.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as arrays:
+                one = Latents.of(dict(arrays), features=cards[name].feature_names)
+            found.setdefault(name.rpartition("-")[0], []).append(one)
+    return found
 
 
 def _alone() -> None:

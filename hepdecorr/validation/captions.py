@@ -115,6 +115,22 @@ CAPTIONS = {
             "nominal; grey: the nominal statistical error, most of which cancels between the two."
         ),
     ),
+    "information": (
+        "What each latent knows of the protected variables",
+        (
+            "Mutual information on validation background, quantile bins, its bias subtracted. Framed: cut "
+            "out before the classification. First seed."
+        ),
+    ),
+    "intervention": (
+        "{tagger}: latent {latent} moved, which stands for {nuisance}",
+        (
+            "Mean change of the decoded features when this latent alone is moved (filled); how events differ "
+            "whose protected variable is so far from its median, in deviations of the Gaussian of its ranks "
+            "(open). Where both agree, the latent carries what the protected variable does to the feature; "
+            "open points without a filled one are left to other latents. First seed."
+        ),
+    ),
     "training": (
         "{tagger}: training history",
         (
@@ -165,6 +181,12 @@ INFORMATION = (
     "Mutual information of the score, in 20 quantile bins, and the bin of the protected variable, less the "
     "bias of finite samples; p: G-test of independence, the smallest over the seeds. What it can be at most "
     "is the entropy of the bins."
+)
+
+LATENTS = (
+    "On background validation events, whose latents lie beside each tagger. MIG: how much more one latent "
+    "tells about a protected variable than any other, over its entropy; 0 is no gap. A gap is no "
+    "independence: what the other latents know jointly, and what the classifier makes of it, is judged above."
 )
 
 SUMMARY = (

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from hepdecorr.validation import page
 from hepdecorr.validation.captions import CAPTIONS
+from hepdecorr.validation.latents import Latents
 from hepdecorr.validation.measures import Evaluation, InSlices, Slices
 from hepdecorr.validation.plots.history import History
 from hepdecorr.validation.plots.scores import Scores
@@ -41,6 +42,8 @@ class ReportInput:
     histogram of average jet images (columnar/images.py). mapped: tagger -> evaluations of its score after a
     quantile map, one per seed and nuisance. series: name -> (label, tagger) in rising strength, the curves of
     R50 against 1/JSD. A histogram with an axis `systematic` adds what the shifts do.
+
+    latents: tagger with a representation -> one for each seed.
     """
 
     name: str
@@ -63,6 +66,7 @@ class ReportInput:
     slices: Mapping[str, Slices] = field(default_factory=dict)
     in_slices: Mapping[str, Mapping[str, Sequence[InSlices]]] = field(default_factory=dict)
     plane: Plane | None = None
+    latents: Mapping[str, Sequence[Latents]] = field(default_factory=dict)
     sample: str = "the test sample"
     created: str = ""
 

@@ -10,7 +10,7 @@ from typing import Any
 import hist
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import page, plots, sections, sliced, tables
+from hepdecorr.validation import latents, page, plots, sections, sliced, tables
 from hepdecorr.validation.captions import SUMMARY
 from hepdecorr.validation.content import Figures, ReportInput, rendered, write
 from hepdecorr.validation.measures import Evaluation, plain
@@ -33,6 +33,7 @@ def report(folder: Path, content: ReportInput) -> Path:
     for nuisance in nuisances:
         body += _nuisance(content, nuisance, figures)
     body += sections.images(content, figures)
+    body += latents.section(content.latents, figures)
     body += _trainings(content, figures)
     body += _provenance(content)
     write(folder / "metrics.json", (json.dumps(metrics(content), indent=1) + "\n").encode())

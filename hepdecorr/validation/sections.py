@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import captions, page, plots, tables
+from hepdecorr.validation import captions, latents, page, plots, tables
 from hepdecorr.validation.content import Figures, ReportInput
 from hepdecorr.validation.measures import Evaluation, plain
 from hepdecorr.validation.plots.spectra import rejections
@@ -164,5 +164,6 @@ def metrics(content: ReportInput) -> dict[str, Any]:
         "mapped": {name: [one.to_dict() for one in seeds] for name, seeds in content.mapped.items()},
         "series": plain(content.series),
         "shifts": {name: [one.to_dict() for one in many] for name, many in shifts.items() if many},
+        "latents": latents.metrics(content.latents),
     }
     return {key: value for key, value in found.items() if value}

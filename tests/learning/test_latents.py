@@ -128,7 +128,7 @@ def test_aggregate_density_gradient() -> None:
         held = Latent(mean, log_var, sample)
         return torch.cat([aggregate_density(held, weights, [0]), aggregate_density(held, weights, [1, 2])])
 
-    assert torch.autograd.gradcheck(density, tuple(t.clone().requires_grad_() for t in latent))
+    assert torch.autograd.gradcheck(density, tuple(t.clone().requires_grad_() for t in latent[:3]))
 
 
 @pytest.mark.parametrize("sensitive", [1, 2, 5])

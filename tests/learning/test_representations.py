@@ -304,7 +304,7 @@ def test_anomalies_are_seen_without_the_mass() -> None:
 def test_what_a_representation_reveals_lies_beside_its_card(make_table, tmp_path: Path) -> None:
     block = {"type": "BetaTCVAESensitive", "latents": 2, "hidden": [16], "training": {**LEARN, "epochs": 10}}
     spec = {"type": "Excised", "representation": block, "network": {"type": "MLP", "hidden": [8]}}
-    spec["training"] = QUICK
+    spec |= {"training": QUICK, "found": 0.0}
     table = make_table(4000)
     trained = train(spec, table=table, split=Split(10, (0, 1, 2), (3,)), seed=3, device="cpu")
     about = {"table": table, "nuisances": [Nuisance(name="mass", low=-3, high=3)], "config_hash": "abc"}

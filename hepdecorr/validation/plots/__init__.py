@@ -6,6 +6,7 @@ Every figure is legible in grey: line styles, markers and hatches repeat what th
 from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, trade_off
 from hepdecorr.validation.plots.history import training_history
 from hepdecorr.validation.plots.images import average, jet_images
+from hepdecorr.validation.plots.latents import Information, Moved, information, intervention
 from hepdecorr.validation.plots.scores import Scores, density, score_distributions
 from hepdecorr.validation.plots.slices import Second, efficiencies, quantile_edges, sliced_spectra
 from hepdecorr.validation.plots.spectra import Spectrum, overview, rejections, sculpting_spectra, spectrum
@@ -16,6 +17,8 @@ from hepdecorr.validation.plots.working_point import half_signal_curve
 
 __all__ = [
     "STYLE",
+    "Information",
+    "Moved",
     "Plane",
     "Scores",
     "Second",
@@ -27,6 +30,8 @@ __all__ = [
     "efficiency_profiles",
     "half_signal_curve",
     "in_slices",
+    "information",
+    "intervention",
     "jet_images",
     "overview",
     "quantile_edges",

@@ -1,0 +1,99 @@
+"""Latents of a representation: what each knows of the nuisances, and what moving one does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hepdecorr.errors import InputError
+from hepdecorr.validation.measures.numbers import Array
+from hepdecorr.validation.plots.style import COLOURS, MARKERS, figure, grid, styled
+
+MOST = 12  # features shown of an intervention
+
+
+class Information(NamedTuple):
+    """Mutual information of latents and nuisances of one tagger."""
+
+    nats: Array  # (latents, nuisances)
+    nuisances: Sequence[str]
+    kept: Array  # (latents,) of bool
+
+
+class Moved(NamedTuple):
+    """What moving a latent does to the decoded features, and how events differ; (shifts, features) each."""
+
+    features: Sequence[str]
+    shifts: Array  # (shifts,), in deviations
+    change: Array
+    change_error: Array
+    observed: Array
+    observed_error: Array
+
+
+@styled
+def information(found: Mapping[str, Information]) -> Figure:
+    """One matrix a tagger, latents across and nuisances down; latents that are cut out are framed."""
+    if not found:
+        raise InputError("information: no tagger with latents; give at least one")
+    deepest = max(len(one.nuisances) for one in found.values())
+    drawn, axes = grid(len(found), width=6.6, height=1.0 + 0.45 * deepest, columns=1, share=False)
+    top = max(float(one.nats.max()) for one in found.values())
+    for ax, (name, one) in zip(axes, found.items(), strict=True):
+        nats = np.maximum(one.nats.T, 0)
+        image = ax.imshow(nats, cmap="Greys", vmin=0, vmax=max(top, 1e-3), aspect="auto")
+        for (row, column), value in np.ndenumerate(nats):
+            colour = "white" if value > 0.6 * top else "black"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7)
+        for column in np.flatnonzero(~np.asarray(one.kept, dtype=bool)):
+            frame = Rectangle((column - 0.5, -0.5), 1, len(one.nuisances), fill=False)
+            frame.set(edgecolor=COLOURS[1], linewidth=2.0, clip_on=False, zorder=3)
+            ax.add_patch(frame)
+        ax.set_title(name, loc="left")
+        ax.set_yticks(range(len(one.nuisances)), one.nuisances)
+        ax.set_xticks(range(len(nats[0])), [str(k) for k in range(len(nats[0]))])
+        ax.minorticks_off()
+        ax.tick_params(which="both", length=0, labelbottom=True)
+    axes[-1].set_xlabel("Latent")
+    drawn.colorbar(image, ax=axes, label="Mutual information [nats]", shrink=0.9)
+    return drawn
+
+
+@styled
+def intervention(moved: Moved, *, nuisance: str, most: int = MOST) -> Figure:
+    """Change of the features that change most, for each shift of the latent (points) and in events (open)."""
+    size = np.nanmax(np.abs(np.stack([moved.change, moved.observed])), axis=(0, 1))
+    shown = np.argsort(-size)[:most][::-1]
+    drawn = figure(6.2, 1.2 + 0.34 * len(shown))
+    ax = drawn.subplots()
+    rows = np.arange(len(shown))
+    offsets = np.linspace(0.28, -0.28, len(moved.shifts))
+    for number, shift in enumerate(moved.shifts):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        place = rows + offsets[number]
+        kwargs = {"color": colour, "marker": marker, "linestyle": "none", "elinewidth": 0.8}
+        ax.errorbar(
+            moved.change[number, shown],
+            place,
+            xerr=moved.change_error[number, shown],
+            label=f"latent moved by {shift:+g} σ",
+            **kwargs,
+        )
+        ax.errorbar(
+            moved.observed[number, shown],
+            place,
+            xerr=moved.observed_error[number, shown],
+            markerfacecolor="white",
+            label=f"events, {nuisance} {shift:+g} σ",
+            **kwargs,
+        )
+    ax.axvline(0, color="0.6", linewidth=0.8, zorder=-1)
+    ax.set_yticks(rows, [moved.features[k] for k in shown])
+    ax.tick_params(axis="y", which="minor", length=0)
+    ax.set_xlabel("Change of the feature, in its deviations")
+    drawn.legend(loc="outside upper center", ncols=2)
+    return drawn
