@@ -71,7 +71,9 @@ def memory(batch: int) -> None:
     for latents in (5, 10, 20, 40):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             grown = pool.apply(added, (latents, batch))
-        print(f"batch {batch}, {latents:2d} latents: {grown:6.0f} MB, {grown / matrix:4.1f} matrices of B x B")
+        print(
+            f"batch {batch}, {latents:2d} latents: {grown:6.0f} MB, {grown / matrix:4.1f} matrices of B x B"
+        )
 
 
 def main() -> None:

@@ -30,7 +30,8 @@ from hepdecorr.learning.export import export
 from hepdecorr.learning.form import Form
 from hepdecorr.learning.layout import PREFIX, Layout
 from hepdecorr.learning.methods.judging import chunks
-from hepdecorr.learning.methods.method import Arrays, Method
+from hepdecorr.learning.methods.method import Method
+from hepdecorr.learning.methods.revealing import gap
 from hepdecorr.learning.players import Progress
 from hepdecorr.learning.posthoc import Chain, apply, fitted
 from hepdecorr.learning.reweighting import Reweighting
@@ -38,7 +39,6 @@ from hepdecorr.learning.streaming import Streamed
 from hepdecorr.learning.training import Play
 from hepdecorr.table import Selection, Split, Table
 from hepdecorr.validation.measures.efficiency import Tail
-from hepdecorr.validation.measures.information import mig
 from hepdecorr.validation.measures.ranking import auc
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ def finish(
         beside = {"posthoc": trained.posthoc, "nuisances": torch.from_numpy(z)[:2048]}
     label, weight = validation.y.numpy(), validation.w.numpy().astype(np.float64)
     arrays = trained.method.reveal(validation)
-    found = {"validation_auc": auc(logit, label, weight=np.abs(weight)).value, **_gap(arrays)}
+    found = {"validation_auc": auc(logit, label, weight=np.abs(weight)).value, **gap(arrays)}
     kept = [{"stage": s["stage"], "kept": s["kept"], "epochs": len(s["complaints"])} for s in trained.history]
     card = Card(
         name=name,
@@ -238,14 +238,6 @@ def finish(
     )
     about = {"sample": validation.x[:2048], "arrays": arrays, **beside}
     return export(trained.method, card=card, folder=folder, **about)
-
-
-def _gap(arrays: Arrays) -> dict[str, Any]:
-    """The mutual information gap of a method that reveals its latents, for the card."""
-    if not arrays or arrays["mean"].shape[1] < 2:
-        return {}
-    found = mig(arrays["mean"], arrays["nuisance"], weight=arrays["weight"]).mig
-    return {"mig": {"value": found.value, "low": found.low, "high": found.high}}
 
 
 def inputs(trained: Trained, table: Table, nuisances: Sequence[Nuisance], *, axis: str) -> tuple[Input, ...]:

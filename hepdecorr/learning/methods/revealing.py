@@ -14,6 +14,7 @@ from hepdecorr.learning.latents.traversal import observed, traverse
 from hepdecorr.learning.methods.excision import Excision, knowledge
 from hepdecorr.learning.methods.method import Arrays
 from hepdecorr.learning.methods.representation import Representation
+from hepdecorr.validation.measures.information import mig
 
 MOST = 20_000  # background events whose latents are kept
 SHIFTS = (-2.0, -1.0, 1.0, 2.0)
@@ -55,6 +56,14 @@ def reveal(representation: Representation, excision: Excision, validation: Batch
         "observed": _stacked([mean for mean, _ in seen]),
         "observed_error": _stacked([error for _, error in seen]),
     }
+
+
+def gap(arrays: Arrays) -> dict[str, Any]:
+    """The mutual information gap of revealed latents, for a card; nothing where there are none."""
+    if not arrays or arrays["mean"].shape[1] < 2:
+        return {}
+    found = mig(arrays["mean"], arrays["nuisance"], weight=arrays["weight"]).mig
+    return {"mig": {"value": found.value, "low": found.low, "high": found.high}}
 
 
 def _array(t: Tensor) -> np.ndarray[Any, Any]:
