@@ -192,6 +192,43 @@ def generate_toys(
         steps.generate(console, "toys", one, out=file, events=events, seed=seed)
 
 
+def _collisions(sample: str, *, told: str, epilog: str) -> None:
+    """Add the verb of a sample of whole pp collisions."""
+
+    @generate.command(sample, help=told, epilog=epilog)
+    def verb(
+        out: Annotated[Path, typer.Option(help="Folder, or with --process a ROOT file.")] = Path(),
+        process: Annotated[str | None, typer.Option(help="One of these; default: all.")] = None,
+        events: Annotated[int | None, typer.Option(help="Events to generate.")] = None,
+        candidates: Annotated[int | None, typer.Option(help="Or: stop at this many selected events.")] = None,
+        seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --jobs.")] = 1,
+        no_mpi: Annotated[
+            bool, typer.Option("--no-mpi", help="Without multiparton interactions: five times as fast.")
+        ] = False,
+        jobs: Annotated[int, typer.Option("--jobs", "--workers", help="Processes.")] = 1,
+    ) -> None:
+        from hepdecorr.cli import steps
+        from hepdecorr.samples import find_sample
+        from hepdecorr.samples.lhc.generation import Options
+
+        asked = {"events": events, "candidates": candidates, "seed": seed, "workers": jobs}
+        for one, file in _files(sample, find_sample(sample).PROCESSES, process=process, out=out).items():
+            steps.generate(console, sample, one, out=file, options=Options(mpi=not no_mpi), **asked)
+
+
+_collisions(
+    "hbb",
+    told="Generate zh (ZH -> nu nu b b), zbb (Z + b b) and zz (ZZ -> nu nu b b) at 13 TeV, through a "
+    "parametrised detector.",
+    epilog="hepdecorr generate hbb --process zbb --candidates 20000 --jobs 8 --out data/hbb_zbb.root",
+)
+_collisions(
+    "hmumu",
+    told="Generate signal (H -> mu mu) and dy (Z/gamma* -> mu mu) at 13 TeV, in the branches of NanoAOD.",
+    epilog="hepdecorr generate hmumu --candidates 50000 --jobs 8 --out data",
+)
+
+
 def _files(sample: str, processes: Iterable[str], *, process: str | None, out: Path) -> dict[str, Path]:
     """The file of each process that is asked for."""
     if out.suffix == ".root" and process is None:

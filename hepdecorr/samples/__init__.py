@@ -48,6 +48,8 @@ GENERATORS = {
     "bsgamma": "hepdecorr.samples.bsgamma",
     "jets": "hepdecorr.samples.jets",
     "toys": "hepdecorr.samples.toys",
+    "hbb": "hepdecorr.samples.hbb",
+    "hmumu": "hepdecorr.samples.hmumu",
 }
 
 _HOMES = {

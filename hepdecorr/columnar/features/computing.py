@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from hepdecorr import catalogue
 from hepdecorr.columnar.features import (
+    bb_pair,
     branches,
     candidate,
     cones,
+    dimuon,
     fox_wolfram,
     jet_correlators,
     jet_kinematics,
@@ -24,6 +26,8 @@ from hepdecorr.columnar.features import (
     jet_shapes,
     jet_splittings,
     ksfw,
+    missing_momentum,
+    recoil_jets,
     rest,
     tensors,
     thrusts,
@@ -60,7 +64,14 @@ _OF_JETS: Mapping[str, ModuleType] = {
     "jet_shapes": jet_shapes,
 }
 
-_ROOMS = {**_OF_CANDIDATES, **_OF_JETS}
+_OF_COLLISIONS: Mapping[str, ModuleType] = {
+    "missing_momentum": missing_momentum,
+    "bb_pair": bb_pair,
+    "dimuon": dimuon,
+    "recoil_jets": recoil_jets,
+}
+
+_ROOMS = {**_OF_CANDIDATES, **_OF_JETS, **_OF_COLLISIONS}
 
 FEATURES: Mapping[str, Feature] = {
     name: value for module in _ROOMS.values() for name, value in _features(module).items()
@@ -97,12 +108,27 @@ JETS_ATLAS: tuple[str, ...] = (
 )
 """The ten inputs of ATLAS's study of decorrelated W taggers (ATL-PHYS-PUB-2018-014)."""
 
+HBB: tuple[str, ...] = ("met", "pt_b1", "pt_b2", "dr_bb", "deta_bb", "dphi_met_bb")
+"""The inputs of M. Zgubic's practical (MLHEP 2019); the momenta and angles of the b jets give m_bb."""
+
+_OF_MUMU = ("y_mumu", "cos_theta_star", "deta_mumu", "dphi_mumu")
+_RECOIL = ("n_jets", "pt_jet1", "eta_jet1", "m_jj", "deta_jj", "met")
+
+HMUMU: tuple[str, ...] = ("pt_mu1", "pt_mu2", "pt_mumu", *_OF_MUMU, *_RECOIL)
+"""Muons, their pair, and what it recoils against, momenta in GeV: they give the mass."""
+
+HMUMU_RATIOS: tuple[str, ...] = ("pt_mu1_over_m", "pt_mu2_over_m", "pt_mumu_over_m", *_OF_MUMU, *_RECOIL)
+"""HMUMU with the muons' momenta over the mass, which do not give it."""
+
 GROUPS: Mapping[str, tuple[str, ...]] = {
     **{group: tuple(_features(module)) for group, module in _ROOMS.items()},
     "bsgamma": BSGAMMA,
     "bsgamma_shapes": BSGAMMA_SHAPES,
     "bsgamma_all": _OF_A_CANDIDATE,
     "jets_atlas": JETS_ATLAS,
+    "hbb": HBB,
+    "hmumu": HMUMU,
+    "hmumu_ratios": HMUMU_RATIOS,
     "jets_all": tuple(name for module in _OF_JETS.values() for name in _features(module)),
 }
 

@@ -65,8 +65,10 @@ def fastjet_module() -> ModuleType:
     return fastjet  # type: ignore[no-any-return]
 
 
-def cluster(candidates: Candidates, *, events: int, radius: float, pt_min: float) -> Jets:
-    """The anti-kT jets of `events` events with pT > pt_min (GeV) and |eta| < ETA_MAX."""
+def cluster(
+    candidates: Candidates, *, events: int, radius: float, pt_min: float, eta_max: float = ETA_MAX
+) -> Jets:
+    """The anti-kT jets of `events` events with pT > pt_min (GeV) and |eta| < eta_max."""
     fastjet = fastjet_module()
     p4 = candidates.p4()
     counts = np.bincount(candidates.event, minlength=events)
@@ -80,7 +82,7 @@ def cluster(candidates: Candidates, *, events: int, radius: float, pt_min: float
     rows = np.asarray(ak.flatten(members, axis=None), dtype=np.int64) + np.repeat(first[event], count)
     jets = _ordered(event, count, rows, p4=p4, candidates=candidates)
     # In the precision that is stored, or rounding puts a stored value below the cut.
-    return jets.select((jets.pt.astype(np.float32) > np.float32(pt_min)) & (np.abs(jets.eta) < ETA_MAX))
+    return jets.select((jets.pt.astype(np.float32) > np.float32(pt_min)) & (np.abs(jets.eta) < eta_max))
 
 
 def _ordered(

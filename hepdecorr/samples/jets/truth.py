@@ -28,24 +28,24 @@ class Origin(NamedTuple):
 
 def origin(jets: Jets, batch: Batch, *, radius: float) -> Origin:
     """Match the jets of a batch."""
-    jet, resonance = _pairs(jets.event, batch.resonances.event)
-    distance = _distance(jets, batch.resonances, jet=jet, particle=resonance)
-    order = np.lexsort((distance, jet))
+    jet, resonance = pairs(jets.event, batch.resonances.event)
+    away = distance(jets, batch.resonances, jet=jet, particle=resonance)
+    order = np.lexsort((away, jet))
     _, first = np.unique(jet[order], return_index=True)
     best = order[first]
-    best = best[distance[best] < NEAR * radius]
+    best = best[away[best] < NEAR * radius]
     nearest = np.full(len(jets.event), -1)
     nearest[jet[best]] = resonance[best]
 
     flavour = np.zeros(len(jets.event), dtype=np.int32)
     flavour[jet[best]] = batch.resonances.id[resonance[best]]
-    jet, quark = _pairs(jets.event, batch.quarks.event)
-    inside = _distance(jets, batch.quarks, jet=jet, particle=quark) < NEAR * radius
+    jet, quark = pairs(jets.event, batch.quarks.event)
+    inside = distance(jets, batch.quarks, jet=jet, particle=quark) < NEAR * radius
     own = inside & (batch.parent[quark] == nearest[jet])
     return Origin(flavour, np.bincount(jet[own], minlength=len(flavour)).astype(np.int32))
 
 
-def _pairs(one: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pairs(one: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of all pairs in the same event, of two columns of events; `other` need not be in order."""
     order = np.argsort(other, kind="stable")
     start = np.searchsorted(other[order], one, side="left")
@@ -55,7 +55,7 @@ def _pairs(one: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[NDArray[np
     return first, order[np.repeat(start, partners) + within]
 
 
-def _distance(
+def distance(
     jets: Jets, particles: Particles, *, jet: NDArray[np.int64], particle: NDArray[np.int64]
 ) -> Floats:
     """Delta R in (eta, phi) of pairs."""
