@@ -12,6 +12,7 @@ title=r"$p_T$")`.  Features of a B candidate are computed in the e+e- centre-of-
 ("jets_atlas", "jet_shapes", "tau21", ...) take rows of `hepdecorr.columnar.objects` in the place of events;
 `sources` says which of them come from a branch and which are computed, `of_constituents` whether one needs
 constituents, `fallbacks` counts what was mended.
+"hbb" and "hmumu" are sets for whole events of NanoAOD: pairs of b jets, pairs of muons.
 Everything is computed in float64 and comes as float32.  Nothing is NaN: where a definition divides 0 by 0
 the docstring says what stands there.
 
@@ -25,6 +26,9 @@ from hepdecorr.columnar.features.computing import (
     BSGAMMA_SHAPES,
     FEATURES,
     GROUPS,
+    HBB,
+    HMUMU,
+    HMUMU_RATIOS,
     JETS_ATLAS,
     compute,
     describe,
@@ -38,6 +42,9 @@ __all__ = [
     "BSGAMMA_SHAPES",
     "FEATURES",
     "GROUPS",
+    "HBB",
+    "HMUMU",
+    "HMUMU_RATIOS",
     "JETS_ATLAS",
     "Description",
     "compute",

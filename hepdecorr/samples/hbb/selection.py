@@ -18,7 +18,7 @@ from hepdecorr.samples.lhc.reconstruction import (
     missing,
 )
 
-STAGES = ("generated", "two b hadrons, neutrinos", "missing momentum", "two b tags")
+STAGES = ("generated", "neutrinos, b and anti-b", "missing momentum", "two b tags")
 COLLECTIONS = {"Jet": {**JET_BRANCHES, "btagged": "bool"}}
 
 JET_ETA_MAX = 2.5
@@ -37,7 +37,7 @@ def reconstruct(record: Record, rng: np.random.Generator) -> Chosen:
     met = missing(seen, events=record.size, rng=rng)
     found = jets(seen, events=record.size, eta_max=JET_ETA_MAX)
     flavour = hadron_flavour(found, record.particles)
-    tagged = rng.random(len(flavour)) < _efficiency(flavour)
+    tagged = tag(flavour, rng)
     invisible = hopeful & (met.pt > MET_MIN)
     chosen = invisible & (_tags(found, tagged, events=record.size) >= 2)
     stored = np.flatnonzero(chosen)
@@ -50,8 +50,17 @@ def reconstruct(record: Record, rng: np.random.Generator) -> Chosen:
     )
 
 
+def tag(flavour: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which jets pass the tag, of their flavours."""
+    chance = np.select([flavour == 5, flavour == 4], [EFFICIENCY[5], EFFICIENCY[4]], EFFICIENCY[0])
+    return np.asarray(rng.random(len(flavour)) < chance)
+
+
 def _hopeful(record: Record) -> NDArray[np.bool_]:
-    """Events with neutrinos that recoil and two b hadrons: the others are not worth a detector."""
+    """Events with neutrinos that recoil, a b and an anti-b hadron: the others are not worth a detector.
+
+    One that oscillates counts as both.
+    """
     particles = record.particles
     invisible = particles.take(record.stable & np.isin(np.abs(particles.id), NEUTRINOS))
     x, y = (np.bincount(invisible.event, weights=invisible.p4[:, i], minlength=record.size) for i in (0, 1))
@@ -69,10 +78,6 @@ def _bottom(code: NDArray[np.int32]) -> NDArray[np.int32]:
     """+1 for hadrons with a b, -1 with an anti-b: in mesons the positive code has the anti-b."""
     meson = np.abs(code) % 10_000 < 1000
     return np.sign(code) * np.where(meson, -1, 1)
-
-
-def _efficiency(flavour: NDArray[np.int32]) -> NDArray[np.float64]:
-    return np.select([flavour == 5, flavour == 4], [EFFICIENCY[5], EFFICIENCY[4]], EFFICIENCY[0])
 
 
 def _tags(found: Jets, tagged: NDArray[np.bool_], *, events: int) -> NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,9 +85,10 @@ def _muons(seen: Candidates) -> Candidates:
 
 
 def _columns(muons: Candidates, relative: Floats) -> Columns:
-    return {
+    values: dict[str, NDArray[Any]] = {
         **{name: getattr(muons, name) for name in ("pt", "eta", "phi", "mass", "charge")},
-        "pfRelIso04_all": relative.astype(np.float32),
+        "pfRelIso04_all": relative,
         # Whatever the detector takes for a muon is one.
         "mediumId": np.ones(len(muons.pt), dtype=bool),
     }
+    return {name: values[name].astype(dtype) for name, dtype in COLLECTIONS["Muon"].items()}
