@@ -6,7 +6,7 @@ zbb: b g -> Z b.  The b of the proton comes from a gluon that splits into b and 
     selected here, not.  Pythia has no matrix element for Z b b.  Of all of Pythia's Z + jet, this is
     86 +- 2 % of the events with two b hadrons above 20 GeV, |eta| < 2.5, of mass 50 to 250 GeV, and a Z above
     120 GeV; what lacks are gluons of the final state that split, at small Delta R and mass (below 50 GeV
-    they are most of it).  To make these as well would take fifty times as long.
+    they are most of it).  To make these as well would take ten times as long.
 zz: f fbar -> ZZ (and gamma*) -> nu nu b b: rarer, but with a peak of its own at the mass of the Z.
 """
 
@@ -23,7 +23,7 @@ _HARD = {
     "zh": ("HiggsSM:ffbar2HZ = on", "25:onMode = off", "25:onIfAny = 5", *_INVISIBLE),
     # Without the photon, which does not go to neutrinos.
     "zbb": ("WeakBosonAndParton:qg2gmZq = on", "WeakZ0:gmZmode = 2", *_INVISIBLE),
-    # Either boson may go either way: four events in five are not nu nu b b, and wait for the next line.
+    # Either boson may go either way: what is not nu nu b b falls at the first cut.
     "zz": (
         "WeakDoubleBoson:ffbar2gmZgmZ = on",
         "WeakZ0:gmZmode = 0",

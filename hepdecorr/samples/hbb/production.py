@@ -42,7 +42,7 @@ def generate(
     Give `events` to generate or `candidates` (selected events) to store.  Same arguments, same content, for
     any number of `workers` (processes; they are spawned, so a script needs `if __name__ == "__main__":`).
     job_events: generated events a job.  progress: called after each job with the events generated, or
-    candidates stored, so far.  The file appears whole or not at all.
+    candidates stored, so far.  The file appears whole or not at all; interrupted, the same call goes on.
     Raises InputError for arguments out of range, a folder that cannot be written to, no Pythia or no fastjet.
     """
     return production.generate(

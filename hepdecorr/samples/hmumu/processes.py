@@ -2,7 +2,7 @@
 
 signal: g g -> H and weak boson fusion q q' -> H q q', mixed by their cross-sections, with H -> mu mu.
 dy: f fbar -> Z/gamma* -> mu mu with a mass of 105 to 170 GeV before photons are radiated, for a window of
-    110 to 150 GeV: below 105, the resolution (1.5 %) brings one event in a thousand into it.
+    110 to 150 GeV whose lower end is four times the resolution (1.1 %) above 105.
 """
 
 from __future__ import annotations

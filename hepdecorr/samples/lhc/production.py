@@ -20,6 +20,7 @@ from hepdecorr.samples.columns import Chunk, Collection, Columns, join
 from hepdecorr.samples.jets.clustering import fastjet_module
 from hepdecorr.samples.jets.production import cross_section
 from hepdecorr.samples.jobs import seeds
+from hepdecorr.samples.keeping import Kept, folder_of, forget
 from hepdecorr.samples.lhc.generation import Generator, Options, Record
 from hepdecorr.samples.production import Job, Request, Summary, Tally, Yield, produce, remake
 from hepdecorr.samples.pythia import pythia8
@@ -84,17 +85,22 @@ def generate(
     job_events: int | None,
     progress: Callable[[int], None] | None,
 ) -> Summary:
-    """Write the ROOT file `out` with the events of a process that have a candidate."""
+    """Write the ROOT file `out` with the events of a process that have a candidate.
+
+    Jobs that are done wait beside it until it is whole: interrupted, the same call goes on.
+    """
     if process not in sample.runs:
         raise InputError(f"{sample.name} has no process {process!r}{suggest(process, sample.runs)}")
     size = sample.job_events if job_events is None else job_events
     request = Request(process, seed, events, candidates, size, options or Options())
     pythia8()
     fastjet_module()
-    return produce(
-        partial(_run, sample),
+    out = Path(out)
+    about = {"sample": sample.name, "sample_version": str(VERSION), **_versions()}
+    summary = produce(
+        Kept(partial(_run, sample), folder_of(out, request, **about)),
         request,
-        out=Path(out),
+        out=out,
         branches=EVENT_BRANCHES,
         collections=sample.collections,
         stages=sample.stages,
@@ -103,6 +109,8 @@ def generate(
         basket=BASKET_EVENTS,
         progress=progress,
     )
+    forget(out)
+    return summary
 
 
 def regenerate(sample: Sample, path: Path | str, job: int) -> ak.Array:
@@ -197,9 +205,11 @@ def _finish(sample: Sample, request: Request, writer: SampleWriter, tally: Tally
             "candidates_per_job": tally.events,
             "pythia": sample.settings(request.process),
             "incoming": sample.incoming.get(request.process),
-            "versions": {
-                "hepdecorr": hepdecorr.__version__,
-                **{name: version(name) for name in ("pythia8mc", "fastjet", "numpy", "awkward", "uproot")},
-            },
+            "versions": _versions(),
         }
     )
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("pythia8mc", "fastjet", "numpy", "awkward", "uproot")
+    return {"hepdecorr": hepdecorr.__version__, **{name: version(name) for name in libraries}}

@@ -93,6 +93,31 @@ def test_jobs_can_be_made_again_and_seeds_are_apart(tmp_path: Path, load: Load) 
 
 
 @pytest.mark.usefixtures("generators")
+def test_an_interrupted_generation_goes_on(tmp_path: Path, load: Load) -> None:
+    whole = make(hmumu, "signal", tmp_path / "whole.root", events=90, job_events=30)
+
+    def interrupt(done: int) -> None:
+        if done >= 60:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "again.root"
+    with pytest.raises(KeyboardInterrupt):
+        make(hmumu, "signal", out, events=90, job_events=30, progress=interrupt)
+    assert not out.exists()
+    (folder,) = tmp_path.glob(".again.root.*.jobs")
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert sorted(kept) == ["1.pickle", "2.pickle"]
+    seen: list[int] = []
+    # Another request does not take them for its own.
+    other = make(hmumu, "signal", tmp_path / "other.root", events=60, job_events=30, seed=9)
+    again = make(hmumu, "signal", out, events=90, job_events=30, progress=seen.append)
+    assert again.cutflow == whole.cutflow
+    assert_equal(load(out), load(whole.out))
+    assert not ak.array_equal(load(out)[: other.stored].Muon_pt, load(other.out).Muon_pt)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.usefixtures("generators")
 def test_multiparton_interactions_can_be_had(tmp_path: Path, load: Load) -> None:
     made = make(hmumu, "dy", tmp_path / "mpi.root", events=12, options=None)
     told = read_provenance(made.out)
