@@ -56,7 +56,8 @@ class Player:
 
     `loss` gives named scalars; the player minimises their sum.  `steps`: moves a turn, a number or a
     function of the fraction of the stage that has passed.  `batch`: events in batches of its own, 0 to
-    move on the batch of the turn.
+    move on the batch of the turn.  `leaves`: modules in which this player's loss leaves a gradient that their
+    own players move on, in the same turn: such a player's loss has none of its own, it is only told.
     """
 
     module: nn.Module
@@ -64,6 +65,7 @@ class Player:
     steps: int | Callable[[float], int] = 1
     moves: Moves = field(default_factory=Moves)
     batch: int = 0
+    leaves: tuple[nn.Module, ...] = ()
 
 
 class Companion(Protocol):

@@ -29,6 +29,7 @@ class Seat:
         self.parameters = [p for p in player.module.parameters() if p.requires_grad]
         if not self.parameters:
             raise InputError(f"player {name!r} has nothing to move")
+        self.left = [p for module in player.leaves for p in module.parameters() if p.requires_grad]
         self.optimizer: Any = fabric.setup_optimizers(player.moves.optimise(self.parameters))
         self.average = Average(self.parameters, player.moves.average) if player.moves.average else None
         # Wrapping every forward pass costs where there is nothing to cast.
@@ -53,9 +54,12 @@ class Seat:
         total = values[0]
         for value in values[1:]:
             total = total + value
-        self.optimizer.zero_grad(set_to_none=True)
-        # `inputs` keeps one player's loss from leaking into another's gradient.
-        self._fabric.backward(total, inputs=self.parameters)
+        if total.requires_grad:
+            self.optimizer.zero_grad(set_to_none=True)
+            for p in self.left:
+                p.grad = None
+            # `inputs` keeps one player's loss from leaking into another's gradient.
+            self._fabric.backward(total, inputs=self.parameters + self.left)
         if self._fabric.world_size > 1:
             self._mean_gradients()
         if self.player.moves.clip:

@@ -47,7 +47,7 @@ def trained(term: Term, logit: torch.Tensor, b: Batch, steps: int = 150) -> Term
     return term.eval().requires_grad_(False)
 
 
-def drawn(rows: int = 2000, *, seed: int = 91) -> Batch:
+def drawn(rows: int = 1500, *, seed: int = 91) -> Batch:
     g = torch.Generator().manual_seed(seed)
     z = torch.randn(rows, 1, generator=g)
     y = (torch.rand(rows, generator=g) < 0.3).float()
@@ -198,13 +198,13 @@ def test_an_adversary_reaches_its_floor_and_the_known_information() -> None:
 
 @pytest.mark.parametrize("name", ADVERSARIES)
 def test_label_given_protects_each_class_by_itself(name: str) -> None:
-    b = drawn(4000)
+    b = drawn(1500)
     z = b.z + 3 * b.y[:, None]  # the nuisance differs between classes, the score knows only the class
     b = b._replace(z=z)
-    logit = 2 * b.y - 1 + 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
+    logit = 2 * b.y - 1 + 0.1 * torch.randn(1500, generator=torch.Generator().manual_seed(1))
     options = {} if name == "Softmax" else {"transform": "standard"}
     for given, leaks in (("label", False), ("all", True), ("signal", False), ("background", False)):
-        term = trained(build(name, b, given=given, tail=0.0, **options), logit, b, steps=100)
+        term = trained(build(name, b, given=given, tail=0.0, **options), logit, b, steps=60)
         found = term.found(float(term.chase(logit, b)), term.floor(term.look(logit, b, even=True)))
         assert (found > 0.2) == leaks, (given, found)
 

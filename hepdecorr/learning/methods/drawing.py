@@ -15,8 +15,9 @@ from hepdecorr.learning.terms.term import ranks
 class Drawing:
     """Gives `rows` of the events, each with probability w / (1 - u + tail).
 
-    u is the weighted rank of its score among them.  A batch holds few events of the far tail, and weights cannot make
-    them more; this does.  The scores are refreshed every `refresh` turns and at the beginning of each epoch.
+    u is the weighted rank of its score among them.  A batch holds few events of the far tail, and weights
+    cannot make them more; this does.  The scores are refreshed every `refresh` turns and at the beginning
+    of each epoch.
     """
 
     def __init__(

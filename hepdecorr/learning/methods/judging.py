@@ -11,8 +11,9 @@ from torch import Tensor
 from hepdecorr.learning.batches import Batch, Events
 from hepdecorr.learning.methods.method import cross_entropy
 from hepdecorr.learning.players import Verdict
+from hepdecorr.learning.terms.adversary import Adversary
 from hepdecorr.learning.terms.entropy import mutual_information
-from hepdecorr.learning.terms.term import Adversary, Term
+from hepdecorr.learning.terms.term import Term
 
 if TYPE_CHECKING:
     from hepdecorr.learning.holding import Held

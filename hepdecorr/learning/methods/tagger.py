@@ -17,9 +17,10 @@ from hepdecorr.learning.methods.judging import Judge
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
 from hepdecorr.learning.networks.building import network as build_network
 from hepdecorr.learning.players import Player
+from hepdecorr.learning.terms.adversary import Adversary
 from hepdecorr.learning.terms.disco import DisCo
 from hepdecorr.learning.terms.strength import Growth
-from hepdecorr.learning.terms.term import Adversary, Term
+from hepdecorr.learning.terms.term import Term
 from hepdecorr.learning.training import Play
 
 PLAIN = {"epochs": 16, "batch": 2048, "average": 0.998}
@@ -32,9 +33,10 @@ class Tagger(Method):
     """Cross-entropy plus the sum of its terms: plain with none, DisCo, pivot, or a mixture.
 
     With adversaries this is the game of Louppe et al. (1611.01046, algorithm 1): each adversary moves
-    several times a turn on its own batches, then the tagger once.  Everything happens in one stage: a
-    plain start, in which the adversaries are trained last, then the strengths grow.  weigh: what one nat of
-    I(score; nuisance) costs, beside the terms, when epochs are compared.
+    several times a turn on its own batches, then the tagger once; or both on one backward pass, with
+    `update: reversal`.  Everything happens in one stage: a plain start, in which the adversaries are trained
+    last, then the strengths grow.  weigh: what one nat of I(score; nuisance) costs, beside the terms, when
+    epochs are compared.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Tagger(Method):
         for name, term in self._each():
             term.fit(sample)
             if isinstance(term, Adversary):
-                players[name] = term.chasing.player(term, self._chaser(term))
+                players[name] = term.chasing.player(term, self._chaser(term, play))
             if isinstance(term, DisCo) and term.draw and isinstance(data.train, Events):
                 self._drawings[name] = Drawing(
                     data.train.all.take(term.among(data.train.all)),
@@ -84,7 +86,13 @@ class Tagger(Method):
                     generator=play.generator,
                 )
         self._held = self._holding(data)
-        players["tagger"] = Player(self.network, lambda b: self._pay(b, play), moves=self.moves)
+        reversed_ = {name: term for name, term in self._each() if _reversed(term)}
+        pay = Player(
+            self.network, lambda b: self._pay(b, play), moves=self.moves, leaves=tuple(reversed_.values())
+        )
+        # These move on what the tagger's backward pass has left.
+        after = {name: players.pop(name) for name in reversed_}
+        players |= {"tagger": pay} | after
         play(
             players,
             data,
@@ -130,7 +138,9 @@ class Tagger(Method):
             paid: Held | Growth = self._held.get(name, term.growth)
             strength = paid.at(play.passed)
             drawing = self._drawings.get(name)
-            if not strength:
+            if isinstance(term, Adversary) and _reversed(term) and play.passed >= term.growth.start:
+                bill[name] = term.reverse(logit, b, strength=strength)
+            elif not strength:
                 bill[name] = logit.new_zeros(())
             elif drawing is not None and isinstance(term, DisCo):
                 drawn = drawing.batch(play.turn)
@@ -139,14 +149,20 @@ class Tagger(Method):
                 bill[name] = strength * term.price(logit, b)
         return bill
 
-    def _chaser(self, term: Adversary) -> Any:
+    def _chaser(self, term: Adversary, play: Play) -> Any:
         def chase(b: Batch) -> dict[str, Tensor]:
+            if term.chasing.reversal and play.passed >= term.growth.start:
+                return {"chase": term.latest}  # its gradient is there
             own = b.take(term.among(b))  # the others would not be looked at
             with torch.no_grad():
                 logit = self.logit(own.x)
             return {"chase": term.chase(logit, own)}
 
         return chase
+
+
+def _reversed(term: Term) -> bool:
+    return isinstance(term, Adversary) and term.chasing.reversal
 
 
 def build_terms(

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from hepdecorr.learning.terms.term import Adversary, Look
+from hepdecorr.learning.terms.adversary import Guess
+from hepdecorr.learning.terms.term import Look
 
 
-class MSE(Adversary):
+class MSE(Guess):
     """The nuisance's mean given the score, guessed by least squares (Borisyak, Learning to pivot, 2021).
 
     When to use it: for a first look, or where the nuisance only shifts with the score.  It is GMM with one
@@ -39,7 +40,8 @@ class MSE(Adversary):
         tail: float = 0.01,
         transform: str = "probit",
         hidden: Sequence[int] = (64, 64),
-        steps: int = 5,
+        update: str = "alternating",
+        steps: int | None = None,
         batch: int = 2048,
         moves: Mapping[str, Any] | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class MSE(Adversary):
             tail=tail,
             transform=transform,
             hidden=hidden,
+            update=update,
             steps=steps,
             batch=batch,
             moves=moves,

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.moves import Moves
 from hepdecorr.learning.players import Loss, Player
@@ -40,17 +41,43 @@ class Growth:
         return self.start + self.ramp
 
 
+UPDATES = ("alternating", "reversal")
+STEPS = 5
+
+
 class Chasing:
     """How an adversary or critic is moved.
 
     It rests until half of `start`, then makes four times its `steps` a turn: it must lead when the price
     sets in, since a lagging one rewards the tagger for moving, not for hiding.  `batch`: events
-    in each of its own batches.  `moves`: lr, optimizer, ... as in `training`.
+    in each of its own batches.  `moves`: lr, optimizer, ... as in `training`; old moments of Adam point where
+    the tagger was, hence the short memory.
+
+    `update: reversal`: from `start` on it moves once a turn, on the gradient of the tagger's backward pass.
+    What is often called the adversary's weight then does nothing: Adam divides a constant factor of its loss
+    out, so that only `moves: {lr: ...}` makes it faster or slower.  The strength is no such factor, since it
+    weighs the reversed gradient against that of the classification.
     """
 
     def __init__(
-        self, steps: int, batch: int, *, start: float, moves: Mapping[str, Any] | None, where: str
+        self,
+        steps: int | None,
+        batch: int,
+        *,
+        start: float,
+        moves: Mapping[str, Any] | None,
+        where: str,
+        update: str = "alternating",
     ) -> None:
+        if update not in UPDATES:
+            raise InputError(f"{where}: no update {update!r}{suggest(update, UPDATES)}")
+        self.reversal = update == "reversal"
+        if self.reversal and steps is not None:
+            raise InputError(
+                f"{where}: with update: reversal it moves once a turn, with the tagger; leave steps out, or "
+                "take update: alternating"
+            )
+        steps = STEPS if steps is None else steps
         if steps < 1 or batch < 1:
             raise InputError(f"{where}: steps and batch must be at least 1")
         self.steps, self.batch, self.start = steps, batch, start
@@ -69,7 +96,9 @@ class Chasing:
         """Moves a turn when this fraction of the stage has passed."""
         if passed < 0.5 * self.start:
             return 0
-        return 4 * self.steps if passed < self.start else self.steps
+        if passed < self.start:
+            return 4 * self.steps
+        return 1 if self.reversal else self.steps
 
     def player(self, module: nn.Module, loss: Loss) -> Player:
         """The player that moves `module` so."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch
-from hepdecorr.learning.networks.mlp import layers
 from hepdecorr.learning.terms.nuisance import Nuisance
-from hepdecorr.learning.terms.strength import Chasing, Growth
+from hepdecorr.learning.terms.strength import Growth
 
 SEEN = ("logit", "score", "rank")
 GIVEN = ("background", "signal", "all", "label")
@@ -35,12 +34,13 @@ class Term(nn.Module):
 
     nuisance: its name, or names.  strength: factor on the price.  start, ramp: fractions of the training
     before the term acts and over which its strength then grows to the full.  sees: 'logit', 'score' (its
-    sigmoid) or 'rank' (among the events looked at).  given: 'background' events only, 'signal' only, 'all', or
-    'label' (all, label known).  top: look only at this fraction of the events with the highest scores.  tail: weigh each
-    event by 1 / (1 - u + tail), u the rank of its score among those looked at, so that each decade of
-    rejection has the same say: a weight that depends on the score alone leaves independence the optimum; 0
-    for equal weights.  transform of the nuisance, fitted on background (on signal where it is given): 'rank',
-    'probit', 'standard' or 'none'.  All ranks, and fractions of events, count the events by their weights.
+    sigmoid) or 'rank' (among the events looked at).  given: 'background' events only, 'signal' only, 'all',
+    or 'label' (all, but each class by itself).  top: look only at this fraction of the events with the
+    highest scores.  tail: weigh each event by 1 / (1 - u + tail), u the rank of its score among those looked
+    at, so that each decade of rejection has the same say: a weight that depends on the score alone leaves
+    independence the optimum; 0 for equal weights.  transform of the nuisance, fitted on background (on signal
+    where that is given): 'rank', 'probit', 'standard' or 'none'.  All ranks, and fractions of events, count
+    the events by their weights.
     """
 
     several = False  # whether it can protect several nuisances jointly
@@ -87,10 +87,10 @@ class Term(nn.Module):
         for name, column, scaling in zip(self.nuisances, self.columns, self.scalings, strict=True):
             z = b.z[own, column]
             if len(z) and z.min() == z.max():
+                kind = "signal" if self.given == "signal" else "background"
                 raise InputError(
-                    f"{type(self).__name__}: nuisance {name!r} is {float(z[0]):g} in all {len(z)} "
-                    f"{'signal' if self.given == 'signal' else 'background'} events; a constant tells nothing "
-                    "and needs no protection: leave the term out"
+                    f"{type(self).__name__}: nuisance {name!r} is {float(z[0]):g} in all {len(z)} {kind} "
+                    "events; a constant tells nothing and needs no protection: leave the term out"
                 )
             scaling.fit(z, b.w[own])  # type: ignore[operator]
 
@@ -110,8 +110,8 @@ class Term(nn.Module):
                 raise InputError(f"{type(self).__name__}: no nuisance {name!r}{suggest(name, known)}")
         if not names or len(set(names)) < len(names) or (len(names) > 1 and not self.several):
             raise InputError(
-                f"{type(self).__name__}: nuisance is {', '.join(names) or 'empty'}; it must be one name, or a "
-                "list of different ones for a term that protects them jointly (DisCo, GMM, Softmax, MINE, "
+                f"{type(self).__name__}: nuisance is {', '.join(names) or 'empty'}; it must be one name, or "
+                "a list of different ones for a term that protects them jointly (DisCo, GMM, Softmax, MINE, "
                 "Flatness); give the others one term for each nuisance"
             )
 
@@ -141,80 +141,6 @@ class Term(nn.Module):
             return [torch.ones_like(look.y, dtype=torch.bool)]
         groups = [look.y == label for label in look.y.unique()]
         return [own for own in groups if look.w[own].sum() > 0]
-
-
-class Adversary(Term):
-    """A term that must itself be trained: the better it guesses the nuisance, the more the tagger pays.
-
-    `guess(answer, z)` gives minus the log likelihood of each event, or another loss.  What it sees is brought to mean 0 and
-    deviation 1 by running statistics and squashed to +-4, since the logit's scale moves while it learns.
-    With `given: label` it also knows the label and so protects each class by itself.
-    """
-
-    remedy = "give it more steps, or wider layers"  # when it finds less than there is
-    mean: Tensor
-    square: Tensor
-    looks: Tensor
-
-    def __init__(
-        self,
-        nuisance: str | Sequence[str],
-        *,
-        nuisances: Sequence[str],
-        outputs: int,
-        hidden: Sequence[int],
-        steps: int,
-        batch: int,
-        moves: Mapping[str, Any] | None,
-        **look: Any,
-    ) -> None:
-        super().__init__(nuisance, nuisances=nuisances, **look)
-        self.chasing = Chasing(steps, batch, start=self.growth.start, moves=moves, where=type(self).__name__)
-        self.net = layers(len(self.sees) + (self.given == "label"), outputs, hidden=hidden)
-        self.register_buffer("mean", torch.zeros(len(self.sees)))
-        self.register_buffer("square", torch.ones(len(self.sees)))
-        self.register_buffer("looks", torch.zeros(()))
-
-    @abstractmethod
-    def guess(self, answer: Tensor, z: Tensor) -> Tensor:
-        """Minus log likelihood of z, shape (m,), under the network's answer, shape (m, outputs)."""
-
-    @abstractmethod
-    def floor(self, look: Look) -> float:
-        """The loss of the best guess that does not see the score."""
-
-    def found(self, loss: float, floor: float) -> float:
-        """How many nats of the nuisance the adversary has found, by its loss."""
-        return floor - loss
-
-    def chase(self, logit: Tensor, b: Batch) -> Tensor:
-        """The adversary's own loss, scalar: the mean of its guesses' losses."""
-        look = self.look(logit, b)
-        if look is None:
-            return _nothing(self.net, logit)
-        if self.training and not logit.requires_grad:
-            self._follow(look.seen.detach())
-        spread = (self.square - self.mean**2).clamp_min(1e-8).sqrt()
-        seen = 4 * torch.tanh((look.seen - self.mean) / spread / 4)
-        if self.given == "label":
-            seen = torch.cat([seen, look.y[:, None]], 1)
-        return (look.w * self.guess(self.net(seen), look.z)).sum() / look.w.sum()
-
-    def price(self, logit: Tensor, b: Batch) -> Tensor:
-        """Minus the adversary's loss."""
-        return -self.chase(logit, b)
-
-    @torch.no_grad()
-    def _follow(self, seen: Tensor) -> None:
-        self.looks += 1
-        pace = (1 / self.looks).clamp_min(0.01)
-        self.mean.lerp_(seen.mean(0), pace)
-        self.square.lerp_((seen**2).mean(0), pace)
-
-
-def _nothing(net: nn.Module, logit: Tensor) -> Tensor:
-    own: Tensor = sum((p.sum() * 0 for p in net.parameters()), start=torch.zeros((), device=logit.device))
-    return own + logit.sum() * 0
 
 
 def _seen(name: str, logit: Tensor, w: Tensor) -> Tensor:
