@@ -20,7 +20,7 @@ import numpy as np
 import typer
 import yaml
 from scipy import stats
-from sculpting import datasets, spread
+from sculpting import datasets, spread  # type: ignore[import-not-found]
 
 from hepdecorr.table import Table
 from hepdecorr.validation.latents import Latents

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from hepdecorr.errors import InputError
 from hepdecorr.validation.measures.numbers import Array
@@ -21,7 +22,7 @@ class Information(NamedTuple):
 
     nats: Array  # (latents, nuisances)
     nuisances: Sequence[str]
-    kept: Array  # (latents,) of bool
+    kept: NDArray[np.bool_]  # (latents,)
 
 
 class Moved(NamedTuple):
@@ -75,7 +76,7 @@ def intervention(moved: Moved, *, nuisance: str, most: int = MOST) -> Figure:
     for number, shift in enumerate(moved.shifts):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         place = rows + offsets[number]
-        kwargs = {"color": colour, "marker": marker, "linestyle": "none", "elinewidth": 0.8}
+        kwargs: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none", "elinewidth": 0.8}
         ax.errorbar(
             moved.change[number, shown],
             place,
