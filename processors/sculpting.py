@@ -16,6 +16,7 @@ from hepdecorr.columnar import shifts as systematics
 from hepdecorr.columnar.cuts import Cuts
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.tagger import OnnxTagger
+from hepdecorr.columnar.thresholds import Thresholds
 from hepdecorr.table import Arrays, Column, Split
 
 
@@ -27,7 +28,7 @@ class Sculpting(ProcessorABC):
     count.  `shifts` are {name: {type: JetEnergyScale, ...}}: under each of them everything is done again,
     and the histograms have it on their axis `systematic`.  With `pictures`, average images of the jets before
     and after the cuts are filled as well.  With `folder`, logits and nuisances of the events as they are
-    are also written there, as a score table.
+    are also written there, as a score table.  A tagger with a corrections.json beside it is cut by that.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Sculpting(ProcessorABC):
         self.base, self.objects = Path(base).resolve(), objects
         self.folder = None if folder is None else Path(folder).resolve()
         self.taggers = {name: OnnxTagger(path, base=self.base) for name, path in taggers.items()}
+        self.cuts = {k: Thresholds.beside(self.base / path) for k, path in taggers.items()}
         self.selection, self.weights, self.split, self.part = selection, list(weights), split, part
         self.pictures = pictures
         self.shifts = systematics.build(shifts or {}, base=self.base, objects=objects)
@@ -84,7 +86,8 @@ class Sculpting(ProcessorABC):
             cutflow[self.part] = int(keep.sum())
         chosen, weight = chosen[keep], weight[keep]
         sources = {name: rows.source(name, spec) for name, spec in self.nuisances.items()}
-        wanted = [*sources.values(), *(n for t in self.taggers.values() for n in t.column_names)]
+        followed = list(dict.fromkeys(n for c in self.cuts.values() if c for n in c.column_names))
+        wanted = [*sources.values(), *(n for t in self.taggers.values() for n in t.column_names), *followed]
         with shared(chosen):
             columns = room.compute(wanted, chosen, base=self.base)
             logits = {k: np.asarray(t.logit(chosen, columns=columns)) for k, t in self.taggers.items()}
@@ -96,13 +99,22 @@ class Sculpting(ProcessorABC):
             dataset=events.metadata["dataset"],
             weight=weight,
             logits=logits,
-            thresholds={name: tagger.thresholds for name, tagger in self.taggers.items()},
+            thresholds=self.thresholds(columns),
             shifts=list(self.shifts),
             systematic=systematic,
         )
         cutflow |= about.notes
         numbers = {"sumw": sumw, "cutflow": cutflow, "rows": len(weight), "conventions": about.conventions}
-        return chosen, {**nuisances, **logits, "weight": weight}, filled, numbers
+        arrays = {**{n: columns[n] for n in followed}, **nuisances, **logits, "weight": weight}
+        return chosen, arrays, filled, numbers
+
+    def thresholds(self, columns: Arrays) -> dict[str, dict[float, Any]]:
+        """Of each tagger by rejection: a number, or where it follows a nuisance one for each row."""
+        found: dict[str, dict[float, Any]] = {}
+        for name, tagger in self.taggers.items():
+            cuts = self.cuts[name]
+            found[name] = {r: cuts.at(r, columns) if cuts else t for r, t in tagger.thresholds.items()}
+        return found
 
     def pictured(self, chosen: Any, arrays: Arrays, dataset: str) -> Any:
         """The average jet before and after the cuts on each tagger."""
@@ -111,7 +123,7 @@ class Sculpting(ProcessorABC):
             dataset=dataset,
             weight=arrays["weight"],
             logits={name: arrays[name] for name in self.taggers},
-            thresholds={name: tagger.thresholds for name, tagger in self.taggers.items()},
+            thresholds=self.thresholds(arrays),
         )
 
     def holds(self, result: Mapping[str, Any]) -> bool:

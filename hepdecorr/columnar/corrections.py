@@ -78,7 +78,7 @@ class Correction:
     def _opened(self) -> Any:
         with _LOCK:
             if self._sha256 not in _OPENED:
-                _OPENED[self._sha256] = _read(self._content, self.file)
+                _OPENED[self._sha256] = read(self._content, self.file)
             found = _OPENED[self._sha256]
         known = {**dict(found), **dict(found.compound)}
         if self.correction not in known:
@@ -87,7 +87,8 @@ class Correction:
         return known[self.correction]
 
 
-def _read(content: bytes, file: str) -> Any:
+def read(content: bytes, file: str) -> Any:
+    """The corrections of a file's content; InputError where it is none of correctionlib's."""
     import correctionlib
 
     try:

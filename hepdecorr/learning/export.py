@@ -7,7 +7,7 @@ import io
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def export(
     posthoc: Chain | None = None,
     nuisances: Tensor | None = None,
     arrays: Arrays | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Path:
     """Write folder/{tagger.onnx, card.yaml} and return the folder; with `arrays` also latents.npz.
 
@@ -76,7 +77,8 @@ def export(
     InputError if it does not; then nothing is written.
 
     posthoc: fitted transforms of the logit, which go into the graph; `nuisances` (n, k) are those of the
-    sample, in the order of posthoc.nuisances, and the card has an input for them.
+    sample, in the order of posthoc.nuisances, and the card has an input for them.  files: name -> text of
+    what else belongs into the folder.
     """
     form = form_of(card)
     if sample.ndim != 2 or sample.shape[1] != form.width or len(sample) == 0:
@@ -95,7 +97,7 @@ def export(
     graph = to_onnx(method, card=card, posthoc=posthoc)
     given_x = sample.cpu().float()
     check(graph, method, form=form, name=card.name, sample=given_x, posthoc=posthoc, nuisances=given)
-    return _write(graph, card, folder, arrays or {})
+    return _write(graph, card, folder, arrays=arrays or {}, files=files or {})
 
 
 def form_of(card: Card) -> Form:
@@ -247,7 +249,7 @@ def _lengths(form: Form, x: Tensor) -> Iterator[dict[str, Tensor]]:
         yield inputs | {"constituents": seen, "mask": 0 * mask}
 
 
-def _write(graph: bytes, card: Card, folder: Path, arrays: Arrays) -> Path:
+def _write(graph: bytes, card: Card, folder: Path, *, arrays: Arrays, files: Mapping[str, str]) -> Path:
     part = folder.with_name(folder.name + ".part")
     old = folder.with_name(folder.name + ".old")
     for leftover in (part, old):
@@ -257,6 +259,8 @@ def _write(graph: bytes, card: Card, folder: Path, arrays: Arrays) -> Path:
     card.write_yaml(part / "card.yaml")
     if arrays:
         np.savez_compressed(part / LATENTS, allow_pickle=False, **arrays)
+    for name, text in files.items():
+        (part / name).write_text(text)
     # A folder cannot be replaced in one step; the old one steps aside until the new one stands.
     if folder.exists():
         folder.rename(old)

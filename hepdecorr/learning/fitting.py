@@ -23,7 +23,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from hepdecorr import __version__, catalogue
-from hepdecorr.card import Card, Feature, Input, Nuisance, WorkingPoint
+from hepdecorr.card import Card, Feature, Input, Nuisance
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch, Data, Events, labels, product
 from hepdecorr.learning.export import export
@@ -33,12 +33,12 @@ from hepdecorr.learning.methods.judging import chunks
 from hepdecorr.learning.methods.method import Method
 from hepdecorr.learning.methods.revealing import gap
 from hepdecorr.learning.players import Progress
-from hepdecorr.learning.posthoc import Chain, apply, fitted
+from hepdecorr.learning.posthoc import Chain, fitted
 from hepdecorr.learning.reweighting import Reweighting
 from hepdecorr.learning.streaming import Streamed
 from hepdecorr.learning.training import Play
+from hepdecorr.learning.working_points import working_points as working_points
 from hepdecorr.table import Selection, Split, Table
-from hepdecorr.validation.measures.efficiency import Tail
 from hepdecorr.validation.measures.ranking import auc
 
 log = logging.getLogger(__name__)
@@ -202,13 +202,13 @@ def finish(
     """
     validation = trained.data.validation.all
     logit = logits(trained.method, validation)
+    label, weight = validation.y.numpy(), validation.w.numpy().astype(np.float64)
+    points = partial(working_points, label=label, weight=weight, rejections=rejections)
     beside: dict[str, Any] = {}
     if trained.posthoc is not None:
-        own = table.read(trained.posthoc.nuisances, select=Selection("validation", trained.split))
-        logit = apply(trained.posthoc, logit, own)
-        z = np.stack([own[name] for name in trained.posthoc.nuisances], 1).astype(np.float32)
-        beside = {"posthoc": trained.posthoc, "nuisances": torch.from_numpy(z)[:2048]}
-    label, weight = validation.y.numpy(), validation.w.numpy().astype(np.float64)
+        own = fitted.validation(trained.posthoc, table=table, split=trained.split)
+        names = fitted.sources(trained.posthoc, nuisances)
+        logit, beside = fitted.behind(trained.posthoc, logit, own, points=points, names=names, about=name)
     arrays = trained.method.reveal(validation)
     found = {"validation_auc": auc(logit, label, weight=np.abs(weight)).value, **gap(arrays)}
     kept = [{"stage": s["stage"], "kept": s["kept"], "epochs": len(s["complaints"])} for s in trained.history]
@@ -225,7 +225,7 @@ def finish(
         table_fingerprint=table.fingerprint,
         config_hash=config_hash,
         versions=versions(),
-        working_points=working_points(logit, label, weight, rejections=rejections),
+        working_points=points(logit),
         measured={**found, **(measured or {})},
         training={
             "stages": kept,
@@ -256,60 +256,12 @@ def inputs(trained: Trained, table: Table, nuisances: Sequence[Nuisance], *, axi
         seen = described(form.constituents, PREFIX)
         found.append(Input(name="constituents", axes=axes, features=seen, **kept))
         found.append(Input(name="mask", axes=axes[:2], features=(), **kept))
-    if trained.posthoc is not None:
-        sources = {n.name: n.feature or n.name for n in nuisances}
-        wanted = tuple(
-            Feature(name=sources.get(name, name), unit=table.column(name).unit)
-            for name in trained.posthoc.nuisances
-        )
+    chain = trained.posthoc
+    if chain is not None and chain.into == "graph":
+        pairs = zip(fitted.sources(chain, nuisances), chain.nuisances, strict=True)
+        wanted = tuple(Feature(name=source, unit=table.column(name).unit) for source, name in pairs)
         found.append(Input(name="nuisances", axes=(axis, "features"), features=wanted))
     return tuple(found)
-
-
-def working_points(
-    logit: np.ndarray[Any, Any],
-    label: np.ndarray[Any, Any],
-    weight: np.ndarray[Any, Any],
-    *,
-    rejections: Sequence[float],
-) -> tuple[WorkingPoint, ...]:
-    """Thresholds on the logit, each of shape (n,), that reject these fractions of the background.
-
-    A rejection for which fewer than ten background events would remain, effective ones where they have
-    weights, is left out with a warning.
-    """
-    background, signal = label == 0, label == 1
-    below = Tail(logit[background].astype(np.float64), np.maximum(0, weight[background]))
-    above = Tail(logit[signal].astype(np.float64), np.maximum(0, weight[signal]))
-    points = []
-    for rejection in rejections:
-        if _remaining(logit[background], weight[background], 1 - rejection) < 10:
-            log.warning("rejection %g: fewer than ten background events would remain; left out", rejection)
-            continue
-        cut = below.threshold(1 - rejection)
-        points.append(
-            WorkingPoint(
-                rejection=rejection,
-                threshold=cut,
-                background_efficiency=below.efficiency(cut),
-                signal_efficiency=above.efficiency(cut),
-                background_events=int(background.sum()),
-            )
-        )
-    return tuple(points)
-
-
-def _remaining(logit: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], efficiency: float) -> float:
-    """How many events of the highest logits hold this share of the weight; effective ones, and not more than
-    there would be if all weighed as much as the first one that is left out."""
-    ordered = np.maximum(0, weight[logit.argsort()[::-1]])
-    grown, most = ordered.cumsum(), efficiency * ordered.sum() * (1 + 1e-9)
-    kept, left_out = ordered[grown <= most], ordered[grown > most]
-    if not len(left_out):
-        raise InputError(f"working point: rejection {1 - efficiency:g}; it must lie between 0 and 1")
-    after = left_out[0]
-    effective = kept.sum() ** 2 / np.square(kept).sum() if kept.any() else 0.0
-    return float(min(effective * (1 + 1e-9), most / after))
 
 
 @torch.no_grad()

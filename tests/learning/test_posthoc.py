@@ -26,7 +26,12 @@ SPECS: dict[str, dict] = {
     "smooth": {"type": "QuantileMap"},
     "binned": {"type": "QuantileMap", "form": "binned"},
     "steps": {"type": "QuantileMap", "form": "binned", "bins": 40, "interpolate": False},
+    "fixed": {"type": "FixedEfficiency", "rejection": 0.9},
+    "nearest": {"type": "FixedEfficiency", "rejection": 0.9, "form": "knn", "bins": 30},
+    "transport": {"type": "Transport"},
+    "flow": {"type": "Transport", "form": "flow", "flow": {"steps": 400, "batch": 2000, "lr": 0.01}},
 }
+SHIFTS = ("DDT", "fixed", "nearest")  # of a score that only shifts with z they leave nothing of it
 
 
 def made(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,9 +63,16 @@ def test_the_map_is_that_of_a_gaussian(fitted) -> None:
     z, pull = (v.ravel() for v in np.meshgrid(np.linspace(-0.93, 0.93, 31), np.linspace(-2.2, 2.4, 24)))
     score = SLOPE * z + SIGMA * pull
     found = apply(block, score, {"mass": z}).astype(float)
-    if name == "DDT":
-        middle = block.transforms[0].ref.item()
-        np.testing.assert_allclose(found, SIGMA * pull + SLOPE * middle, atol=0.03)
+    if name in SHIFTS:
+        zero = SIGMA * stats.norm.ppf(0.9) if name != "DDT" else -SLOPE * block.transforms[0].ref.item()
+        np.testing.assert_allclose(found, SIGMA * pull - zero, atol=0.1 if name == "nearest" else 0.05)
+        return
+    if name in ("transport", "flow"):
+        s = np.linspace(-4, 4, 801)
+        whole = stats.norm.cdf((s - SLOPE * np.linspace(-1, 1, 401)[:, None]) / SIGMA).mean(0)
+        wanted = np.interp(stats.norm.cdf(pull), whole, s)
+        assert np.abs(found - wanted).max() < {"transport": 0.12, "flow": 0.2}[name]
+        assert np.abs(found - wanted).mean() < {"transport": 0.025, "flow": 0.05}[name]
         return
     wanted = stats.norm.logcdf(pull) - stats.norm.logsf(pull)
     # In units of what 30,000 events leave a single log odds uncertain: as the root of the freedom of the fit,
@@ -79,10 +91,10 @@ def test_what_it_was_not_fitted_on_is_flat(fitted) -> None:
         for s in (score, mapped)
     )
     assert max(one.p_value for one in raw) < 0.01
-    if name in ("DDT", "smooth"):
+    if name in (*SHIFTS[:2], "smooth", "transport"):
         assert min(one.p_value for one in flat) > 0.01
     assert all(b.excess < 0.1 * a.excess for a, b in zip(raw, flat, strict=True))
-    if name != "DDT":
+    if name in ("smooth", "binned", "steps"):
         share = 1 / (1 + np.exp(-mapped.astype(float)))
         assert np.abs(np.quantile(share, [0.1, 0.5, 0.9, 0.99]) - [0.1, 0.5, 0.9, 0.99]).max() < 0.01
 
@@ -103,7 +115,7 @@ def test_beyond_the_nuisances_of_the_fit_it_is_as_at_their_ends(fitted) -> None:
         np.testing.assert_allclose(at, beyond, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["DDT", "smooth", "binned"])
+@pytest.mark.parametrize("name", ["DDT", "smooth", "binned", "fixed", "nearest", "transport"])
 def test_weights_count_and_only_their_ratios_do(name: str) -> None:
     """Events of weight zero, or below, are as absent; a factor changes nothing; weight 2 is two events."""
     score, z = made(9000, seed=4)
@@ -126,7 +138,7 @@ def test_weights_count_and_only_their_ratios_do(name: str) -> None:
     tilted = other + 1.5 * elsewhere
     heavy = of((score, z, 1.0), (tilted, elsewhere, 2.0))
     twice = of((score, z, 1.0), (tilted, elsewhere, 1.0), (tilted, elsewhere, 1.0))
-    assert np.abs(heavy - alone).max() > 0.3
+    assert np.abs(heavy - alone).max() > 0.2
     # Two events tell more than one of weight two, for which the splines may be less stiff.
     np.testing.assert_allclose(heavy, twice, atol=1e-4 if name == "DDT" else 0.15)
 
@@ -145,6 +157,15 @@ def test_two_nuisances() -> None:
         found = apply(block, np.sin(3 * at["rho"]) * at["pt"] + 0.5 * pull, at)
         wanted = stats.norm.logcdf(pull) - stats.norm.logsf(pull)
         assert np.abs(found - wanted).max() < most
+    for spec in ({"type": "FixedEfficiency", "form": "knn"}, {"type": "Transport"}):
+        block = Chain.read([{"nuisance": ["rho", "pt"], **spec}], known=["rho", "pt"])
+        block.fit(score, z, np.ones(30_000))
+        found = apply(block, score, z)
+        cut = 0 if spec["type"] == "FixedEfficiency" else np.quantile(found, 0.95)
+        for low, high in ((0, 0.3), (0.3, 0.7), (0.7, 1)):
+            for other in (0, 0.7, 2):
+                own = (z["rho"] >= low) & (z["rho"] < high) & (z["pt"] >= other) & (z["pt"] < other + 1)
+                assert (found[own] > cut).mean() == pytest.approx(0.05, abs=0.025)
 
 
 def test_transforms_follow_one_another() -> None:
@@ -193,6 +214,10 @@ def test_background_that_says_nothing(name: str, change: dict, message: str) -> 
             "bins must be a whole number of at least 2",
         ),
         ([{"type": "Chain", "transforms": []}], "must derive from"),
+        ([{"type": "FixedEfficiency", "nuisance": "mass", "rejection": 95}], "lies between 0 and 1"),
+        ([{"type": "Transport", "nuisance": "mass", "flow": {"step": 3}, "form": "flow"}], "no 'step'"),
+        ({"maps": [{"type": "DDT", "nuisance": "mass"}], "into": "grap"}, "no 'grap'; did you mean 'graph'"),
+        ({"map": [{"type": "DDT", "nuisance": "mass"}]}, "posthoc must list transforms"),
     ],
 )
 def test_blocks_that_cannot_be(block: object, message: str) -> None:
@@ -286,6 +311,35 @@ def test_what_the_mapped_tagger_refuses(tagger) -> None:
         opened.scores({"features": x, "nuisances": np.zeros((4, 2))})
     with pytest.raises(InputError, match=r"arrays \['features'\]; the tagger takes features, nuisances"):
         opened.scores({"features": x})
+
+
+# ---- as cuts of correctionlib
+
+
+@pytest.mark.parametrize("names", [["mass"], ["mass", "pt"]])
+def test_cuts_of_correctionlib_do_what_the_map_does(names: list[str]) -> None:
+    score, z = made(20_000, seed=8)
+    own = {"mass": z, "pt": np.random.default_rng(9).exponential(size=20_000)}
+    block = Chain.read(
+        {"maps": [{"type": "QuantileMap", "nuisance": names}], "into": "corrections"}, known=list(own)
+    )
+    block.fit(score, own, np.ones(20_000))
+    mapped = apply(block, score, own)
+    cuts = {r: float(np.quantile(mapped, r)) for r in (0.5, 0.99)}
+    text = posthoc.corrections(block, cuts, names=names, about="made", reach=(-20, 20))
+    import correctionlib
+
+    made_of = correctionlib.CorrectionSet.from_string(text)["threshold"]
+    for rejection, cut in cuts.items():
+        found = made_of.evaluate(f"{rejection:g}", *(own[n] for n in names))
+        # But for where the lines between the points of the grid differ from the map, the same events pass.
+        assert ((score > found) != (mapped > cut)).mean() < 0.002
+        assert (score > found).mean() == pytest.approx(1 - rejection, abs=0.002)
+        ends = [np.array([f(own[n]) for f in (np.min, np.max)]) for n in names]
+        far = [e + np.array([-99, 99]) for e in ends]
+        np.testing.assert_allclose(
+            made_of.evaluate(f"{rejection:g}", *far), made_of.evaluate(f"{rejection:g}", *ends)
+        )
 
 
 def test_a_transform_of_ones_own(tmp_path: Path) -> None:

@@ -1,18 +1,20 @@
-"""Scores of a trained method for the rows of a table, and the transforms fitted on them."""
+"""Transforms of a trained method's score: fitted on a table, and what its export must know of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from hepdecorr.card import Nuisance, WorkingPoint
 from hepdecorr.learning.batches import product, to_batch
 from hepdecorr.learning.layout import Layout
 from hepdecorr.learning.methods.judging import chunks
 from hepdecorr.learning.methods.method import Method
-from hepdecorr.learning.posthoc.chain import Chain
+from hepdecorr.learning.posthoc.chain import Chain, apply
+from hepdecorr.learning.posthoc.corrections import FILE, corrections
 from hepdecorr.table import Arrays, Selection, Split, Table
 
 
@@ -38,3 +40,38 @@ def scored(
         about = {"logit": logit, "label": arrays["label"], "weight": product(arrays, layout.weights)}
         found.append({**{n: arrays[n] for n in names}, **about})
     return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
+
+
+def validation(chain: Chain, *, table: Table, split: Split) -> Arrays:
+    """The nuisances of the validation events."""
+    return table.read(chain.nuisances, select=Selection("validation", split))
+
+
+def sources(chain: Chain, nuisances: Sequence[Nuisance]) -> list[str]:
+    """The features that the nuisances of the chain are computed from."""
+    known = {n.name: n.feature or n.name for n in nuisances}
+    return [known.get(name, name) for name in chain.nuisances]
+
+
+def behind(
+    chain: Chain,
+    logit: np.ndarray[Any, Any],
+    own: Arrays,
+    *,
+    points: Callable[[np.ndarray[Any, Any]], Sequence[WorkingPoint]],
+    names: Sequence[str],
+    about: str,
+) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    """The validation logit that the graph will give, and what `export` takes beside the method.
+
+    logit (n,) is the method's, `own` the nuisances of the same events, `points` makes working points of a
+    logit, `names` are the features that the nuisances are made of.
+    """
+    mapped = apply(chain, logit, own)
+    if chain.into == "graph":
+        z = np.stack([own[n] for n in chain.nuisances], 1).astype(np.float32)
+        return mapped, {"posthoc": chain, "nuisances": torch.from_numpy(z)[:2048]}
+    cuts = {point.rejection: point.threshold for point in points(mapped)}
+    low, high = float(logit.min()), float(logit.max())
+    text = corrections(chain, cuts, names=names, about=about, reach=(2 * low - high, 2 * high - low))
+    return logit, {"files": {FILE: text}}

@@ -68,6 +68,19 @@ class Grid(nn.Module):
         return found
 
 
+class Curve(nn.Module):
+    """A function of one or more nuisances, linear between the points of a grid."""
+
+    def __init__(self, axes: Sequence[Axis], values: Array) -> None:
+        super().__init__()
+        self.axes, self.grid = nn.ModuleList(axes), Grid(values)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Shape (n,) of z (n, k)."""
+        found: Tensor = self.grid([axis(z[:, k]) for k, axis in enumerate(self.axes)])
+        return found
+
+
 def knots(values: Array, w: Array, *, number: int) -> Array:
     """At most `number` knots with equal weight between them, from the lowest value to the highest."""
     return np.unique(quantiles(values, w, np.linspace(0, 1, number)))
