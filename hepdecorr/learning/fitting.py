@@ -37,7 +37,7 @@ from hepdecorr.learning.posthoc import Chain, fitted
 from hepdecorr.learning.reweighting import Reweighting
 from hepdecorr.learning.streaming import Streamed
 from hepdecorr.learning.training import Play
-from hepdecorr.learning.working_points import working_points as working_points
+from hepdecorr.learning.working_points import working_points
 from hepdecorr.table import Selection, Split, Table
 from hepdecorr.validation.measures.ranking import auc
 
