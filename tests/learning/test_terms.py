@@ -171,6 +171,29 @@ def test_distance_correlation_gradient() -> None:
     assert torch.autograd.gradcheck(lambda t: distance_correlation(t, z, w), s.requires_grad_(), atol=1e-6)
 
 
+@pytest.mark.parametrize("dims", [1, 2])
+def test_distance_correlation_has_the_slope_of_the_full_matrices(dims: int) -> None:
+    """Also where scores are equal, and over more rows than are taken at once."""
+    g = torch.Generator().manual_seed(1)
+    z, w = torch.randn(700, dims, generator=g).double(), torch.rand(700, generator=g).double()
+    start = ((torch.randn(700, generator=g) + z[:, 0]) * 4).round()
+    slopes, values = [], []
+    for whole in (True, False):
+        s = start.clone().requires_grad_()
+        if whole:
+            p = w / w.sum()
+            a, b = (s[:, None] - s[None]).abs(), torch.cdist(z, z)
+            a, b = (t - (t @ p)[:, None] - (t @ p)[None] + p @ t @ p for t in (a, b))
+            value = (p @ (a * b) @ p) / ((p @ a**2 @ p) * (p @ b**2 @ p)).sqrt()
+        else:
+            value = distance_correlation(s, z[:, 0] if dims == 1 else z, w)
+        value.backward()
+        values.append(float(value.detach()))
+        slopes.append(s.grad)
+    assert values[1] == pytest.approx(values[0], rel=1e-6)
+    assert torch.allclose(slopes[0], slopes[1], rtol=1e-5, atol=1e-9)
+
+
 def test_mixture_is_that_of_torch() -> None:
     torch.manual_seed(1)
     answer, z = torch.randn(50, 12), torch.randn(50)

@@ -15,6 +15,9 @@ from hepdecorr.learning.terms.term import Term
 class DisCo(Term):
     """Squared distance correlation of score and nuisance (Kasieczka, Shih, 2001.05310, eqs. 3-7).
 
+    When to use it: the first choice for independence, of one nuisance or of several jointly; nothing to
+    train, no bins, and with its tail weight it reaches the rejections where one cuts.
+
     Zero if and only if they are independent, else up to 1; no adversary.  nuisance: a list of them stands for
     one of as many dimensions, with Euclidean distances after the transform of each (Szekely et al. 2007):
     zero only if the score is independent of all of them jointly, which a term for each does not ask.
@@ -24,7 +27,7 @@ class DisCo(Term):
     where one cuts, and a batch has too few events there.  0, or events that are streamed: look at the batch,
     with the tail weight.  unbiased: take the leading part of the bias off, about 2.4 / events looked at.  The
     published form is `sees: score, tail: 0, draw: 0, unbiased: false`, which leaves the tail dependent.
-    Time and memory grow with the square of the events looked at.
+    Time grows with the square of the events looked at (11 ms for 4096), memory does not.
     """
 
     several = True
@@ -82,36 +85,89 @@ def distance_correlation(s: Tensor, z: Tensor, w: Tensor, *, unbiased: bool = Fa
 
     The V-statistic of Szekely, Rizzo, Bakirov (2007), definitions 4-5, with event weights in all means.
     Only the distances of z are centred: a doubly centred matrix picks the centred part of the other by
-    itself, and <a^2> is twice the variance, which leaves one n x n product to differentiate.
+    itself.  With B_ij the centred and weighted ones, sum |s_i - s_j| B_ij = sum s_i g_i, where
+    g_i = 2 sum_j sign(s_i - s_j) B_ij is its gradient too: no n x n matrix is kept, nor differentiated.
     """
     w = w / w.sum()
-    with torch.no_grad():
-        b = _distances(z)
-        b_row = b @ w
-        b_mean = w @ b_row
-        b_variance = _mean_square(z, w) - 2 * (w * b_row**2).sum() + b_mean**2
-        b = b.sub_(b_row[:, None]).sub_(b_row[None]).add_(b_mean).mul_(w[:, None]).mul_(w[None])
     # Distances are invariant under shifts; without one the squares lose digits.
-    s = s - (w * s).sum().detach()
-    a = (s[:, None] - s[None]).abs()
-    a_row = a @ w
-    a_mean = w @ a_row
-    a_variance = _mean_square(s, w) - 2 * (w * a_row**2).sum() + a_mean**2
-    covariance = (a * b).sum()
+    s, order = (s - (w * s).sum().detach()).sort()
+    z, w = z[order], w[order]
+    below = torch.searchsorted(s.detach(), s.detach())
+    above = torch.searchsorted(s.detach(), s.detach(), right=True)
+    with torch.no_grad():
+        b_row = _row_means(z, w)
+        b_mean = (w * b_row).sum()
+        b_variance = _mean_square(z.double(), w.double()) - 2 * (w * b_row**2).sum() + b_mean**2
+        slope = _slope(z, w, b_row, below=below, above=above)
+    a_row = _means_in_order(s.double(), w.double(), below=below, above=above)
+    a_mean = (w * a_row).sum()
+    a_variance = _mean_square(s.double(), w.double()) - 2 * (w * a_row**2).sum() + a_mean**2
+    covariance = (s * slope).sum()
     if unbiased:
         # What the V-statistic would be on average if the z were dealt to the events by lot.
-        square = w**2
-        lot = 2 * square @ a_row - square.sum() * a_mean
+        square = (w**2).double()
+        lot = 2 * (square * a_row).sum() - square.sum() * a_mean
         covariance = covariance - b_mean / (1 - square.sum()) * lot
     scale = (a_mean * b_mean).detach() ** 2 * 1e-8 + 1e-30
-    return covariance / (a_variance * b_variance + scale).clamp_min(1e-30).sqrt()
+    found: Tensor = covariance / (a_variance * b_variance + scale).clamp_min(1e-30).sqrt()
+    return found.to(s.dtype)
 
 
-def _distances(z: Tensor) -> Tensor:
+def _slope(z: Tensor, w: Tensor, b_row: Tensor, *, below: Tensor, above: Tensor) -> Tensor:
+    """g of all events in the order of s; below, above: how many have a smaller s, or none larger.
+
+    A few rows at a time, which stay in the cache.  The rows of B sum to zero, so that the events of smaller
+    s, with half of those of equal s, tell all: g_i = 4 sum_{s_j < s_i} B_ij.
+    """
+    count, slope = len(w), torch.empty_like(b_row)
+    b_mean = (w * b_row).sum()
+    both = torch.stack([w.double(), w * b_row], 1)
+    grown = torch.cat([both.new_zeros(1, 2), both.cumsum(0)])
+    starts = range(0, count, _rows_at_once(count))
+    ends = [*starts[1:], count]
+    spans = below[list(starts)].tolist(), above[[end - 1 for end in ends]].tolist()
+    for first, last, low, high in zip(starts, ends, *spans, strict=True):
+        far = _distances(z[first:last], z[:high])
+        # Of the rows' own neighbourhood: 1 for smaller s, 1/2 for equal.
+        place = torch.arange(low, high, device=w.device)
+        share = 0.5 * (
+            (place < below[first:last, None]).to(w.dtype) + (place < above[first:last, None]).to(w.dtype)
+        )
+        far[:, low:].mul_(share)
+        weight, rows = (grown[low] + share.double() @ both[low:high]).unbind(1)
+        slope[first:last] = torch.mv(far, w[:high]) - (b_row[first:last] - b_mean) * weight - rows
+    return 4 * w * slope
+
+
+def _means_in_order(s: Tensor, w: Tensor, *, below: Tensor, above: Tensor) -> Tensor:
+    """Weighted mean of |s_i - s_j| over j, shape (n,), for s in order; w sums to one."""
+    nothing = w.new_zeros(1)
+    weight, moment = torch.cat([nothing, w.cumsum(0)]), torch.cat([nothing, (w * s).cumsum(0)])
+    more, less = weight[-1] - weight[above], weight[below]
+    return s * (less - more) + (moment[-1] - moment[above]) - moment[below]
+
+
+def _row_means(z: Tensor, w: Tensor) -> Tensor:
+    """Weighted mean of |z_i - z_j| over j, shape (n,)."""
+    if z.ndim > 1:
+        parts = z.split(_rows_at_once(len(z)))
+        return torch.cat([torch.mv(_distances(part, z), w) for part in parts]).double()
+    ordered, order = z.double().sort()
+    place = torch.arange(len(z), device=z.device)
+    means = torch.empty_like(ordered)
+    means[order] = _means_in_order(ordered, w[order].double(), below=place, above=place + 1)
+    return means
+
+
+def _rows_at_once(count: int) -> int:
+    return max(16, min(512, 2**18 // max(1, count)))
+
+
+def _distances(z: Tensor, others: Tensor) -> Tensor:
     if z.ndim == 1:
-        return (z[:, None] - z[None]).abs()
+        return (z[:, None] - others[None]).abs_()
     # By differences: the binomial formula loses the digits of small distances.
-    return torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(z, others, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _mean_square(s: Tensor, w: Tensor) -> Tensor:
