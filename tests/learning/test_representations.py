@@ -326,6 +326,19 @@ def test_what_a_representation_reveals_lies_beside_its_card(make_table, tmp_path
     assert 0 < card.measured["mig"]["low"] <= card.measured["mig"]["value"] <= card.measured["mig"]["high"]
 
 
+def test_streamed_events_are_represented_batch_by_batch(make_table) -> None:
+    block = {"type": "BetaVAE", "alignment": 20, "latents": 2, "hidden": [8], "training": QUICK}
+    spec = {"type": "Excised", "representation": block, "network": {"type": "MLP", "hidden": [8]}}
+    spec |= {"training": QUICK, "found": 0.0}
+    table, split = make_table(), Split(10, (0, 1), (2,))
+    trained = train(spec, table=table, split=split, seed=3, device="cpu", stream=True)
+    assert [stage["stage"] for stage in trained.history] == ["representation", "tagger"]
+    # The classifier was fitted on what is left of the latents: one without spread is only shifted.
+    slope = trained.method.network.inputs.of_rows.slope
+    assert slope[0] == 1
+    assert (slope[1:] != 1).all()
+
+
 def test_a_class_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from hepdecorr.learning.methods.representation import Representation\n"

@@ -1,7 +1,7 @@
 """Latents of few values, for protected variables of few values.
 
 A draw from them has no gradient; it is relaxed to positive numbers that sum to one (Jang et al. 1611.01144,
-eq. 2; Maddison et al. 1611.00712, eq. 10).
+eq. 2; Maddison et al. 1611.00712, prop. 1a).
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ TERMS: tuple[Mapping[str, Any], ...] = (
     {"type": "TotalCorrelation"},
 )
 LOG_VAR = (-8.0, 2.0)
+CONTEXT = ("features", "nuisances", "terms", "base")  # arguments that do not stand beside a published type
 SLACK = 0.05  # nats by which a critic may miss before the game is called unstable
 
 
@@ -251,9 +252,6 @@ def _published(name: str, given: dict[str, Any]) -> list[dict[str, Any]]:
             raise InputError(f"{name} takes no {key!r}{catalogue.suggest(key, known)}")
     terms: list[dict[str, Any]] = make(**{key: given.pop(key) for key in [*given] if key in own})
     return terms
-
-
-CONTEXT = ("features", "nuisances", "terms", "base")
 
 
 def _relaxed(discrete: Mapping[str, Any], nuisances: Sequence[str]) -> tuple[nn.ModuleList, list[int]]:
