@@ -23,14 +23,13 @@ import numpy as np
 import torch
 import typer
 from scipy import stats
-from sculpting import spread
 
 from hepdecorr.cli.checks import method_spec
 from hepdecorr.config import load
 from hepdecorr.learning import Events, Layout, fitting
 from hepdecorr.learning.methods.revealing import gap
 from hepdecorr.table import Selection, Split, Table
-from hepdecorr.validation.measures import auc, holm, sculpting, signal_efficiency
+from hepdecorr.validation.measures import auc, holm, over_seeds, sculpting, signal_efficiency
 
 CONFIG = Path(__file__).parents[1] / "analysis_configs" / "bsgamma_representations.yaml"
 REJECTIONS = (0.5, 0.9, 0.95, 0.99, 0.995)
@@ -151,6 +150,12 @@ def _print_differences(found: dict[str, list[Figures]], titles: dict[str, str], 
                 f"  {column}, {titles[name]}: {rows[name].mean():+.4f} [{low:+.4f}, {high:+.4f}], p {p:.3f}: "
                 f"{verdict}"
             )
+
+
+def spread(values: list[float], *, digits: int) -> str:
+    """Mean +- standard deviation."""
+    found = over_seeds(values)
+    return f"{found.mean:.{digits}f} +- {found.std or 0:.{digits}f}"
 
 
 def _figure(column: str, one: Figures) -> Any:
