@@ -331,6 +331,9 @@ def test_an_output_that_is_no_folder_is_named(analysis: Path, tmp_path: Path) ->
 def test_init_makes_a_working_copy(tmp_path: Path) -> None:
     hepdecorr("init", "mine", cwd=tmp_path)
     assert (tmp_path / "mine" / "processors" / "sculpting.py").is_file()
+    copied = {path.name for path in (tmp_path / "mine" / "analysis_configs").iterdir()}
+    assert copied == {path.name for path in (ROOT / "analysis_configs").iterdir()}
+    assert {"hbb.yaml", "hmumu.yaml"} <= copied
     hepdecorr("init", "mine", cwd=tmp_path, code=2)
     printed = hepdecorr(
         "train",
