@@ -178,9 +178,10 @@ SHIFTS = (
 )
 
 INFORMATION = (
-    "Mutual information of the score, in 20 quantile bins, and the bin of the protected variable, less the "
-    "bias of finite samples; p: G-test of independence, the smallest over the seeds. What it can be at most "
-    "is the entropy of the bins."
+    "Mutual information of the score and the bin of the protected variable, less the bias of finite "
+    "samples, with the score in 20 quantile bins, which see every digit of the logit, and in ten equal bins "
+    "from 0 to 1, which see what cuts on a probability would. p: G-test of independence, the smallest over "
+    "the seeds. What the information can be at most is the entropy of the bins."
 )
 
 LATENTS = (

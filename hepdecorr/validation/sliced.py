@@ -44,9 +44,11 @@ def information(taggers: Mapping[str, Sequence[InSlices]]) -> str:
     """One row per tagger: the mutual information of score and bin, of all events and of each class."""
     kinds = list(next(iter(taggers.values()))[0].information)
     header = ["Tagger", *(f"I(score; bin), {kind} [nats] (p)" for kind in kinds)]
+    header += [f"the same, {kind}, equal bins" for kind in kinds]
     rows: list[list[str | Cell]] = []
     for name, seeds in taggers.items():
         found = [[one.information[kind] for one in seeds] for kind in kinds]
+        found += [[one.equal[kind] for one in seeds] for kind in kinds]
         rows.append([name, *(_cell([one for one in many if one is not None]) for many in found)])
     return page.table(header, rows)
 

@@ -21,7 +21,7 @@ from hepdecorr.columnar.filesets import Dataset
 from hepdecorr.config import load
 from hepdecorr.errors import InputError
 
-CONFIGS = sorted((Path(__file__).parents[2] / "analysis_configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "analysis_configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -120,6 +120,16 @@ def test_information_stands_apart_for_each_class():
     assert min(apart["background"].p_value, apart["signal"].p_value) > 1e-3
 
 
+def test_equal_bins_of_the_score_do_not_see_what_quantiles_do():
+    """Scores that are all but 0 and 1, and in their last digits the nuisance."""
+    _, label, z = toy(5000)
+    found = measures.in_slices(40 * (2 * label - 1) + z, label, z, slices=Slices.of([], EDGES))
+    assert found.information["all"].nats.value > 0.5
+    assert found.equal["all"].p_value > 1e-3
+    assert found.equal["all"].nats.value < 0.01
+    assert found.equal["background"].nats.value == 0  # one bin
+
+
 def test_a_bin_or_class_that_is_not_there_has_no_figures():
     logit, label, z = toy(500)
     found = measures.in_slices(

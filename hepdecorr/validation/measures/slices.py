@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from scipy.special import logit as logit_
 
 from hepdecorr.errors import InputError
 from hepdecorr.validation.measures.events import checked, effective, sums
@@ -18,6 +19,7 @@ from hepdecorr.validation.measures.ranking import auc
 
 FEW = 8  # values of a nuisance up to which each is a slice of its own
 SCORE_BINS = 20
+EQUAL_BINS = 10
 CLASSES: Mapping[str, int | None] = {"all": None, "background": 0, "signal": 1}
 
 
@@ -77,11 +79,16 @@ class Information(Record):
 
 @dataclass(frozen=True)
 class InSlices(Record):
-    """A tagger in bins of a nuisance; `information` of all events, of the background and of the signal."""
+    """A tagger in bins of a nuisance; information of all events, of the background and of the signal.
+
+    `information` has the score in quantile bins and so sees every digit of the logit; `equal` has it in equal
+    bins of (0, 1), as the practicals do.
+    """
 
     nuisance: str
     slices: tuple[Slice, ...]
     information: Mapping[str, Information | None]  # None for a class that has not two bins
+    equal: Mapping[str, Information | None]
 
 
 def in_slices(
@@ -96,23 +103,27 @@ def in_slices(
     """AUC, accuracy and cross-entropy in each bin, and the mutual information of score and bin.
 
     logit, label (0 background, 1 signal), nuisance, weight: (events,); events outside all bins are left out.
-    These are the figures of M. Borisyak's practicals on pivoting (MLHEP 2019), with quantile bins of the
-    score where those have equal ones.
+    These are the figures of M. Borisyak's practicals on pivoting (MLHEP 2019).
     """
     score, y, z, w = checked(weight, logit=logit, label=label, nuisance=nuisance)
     place = slices.places(z)
     parts = [place == number for number in range(len(slices.titles))]
     found: dict[str, Information | None] = {}
+    equal: dict[str, Information | None] = {}
+    inner = logit_(np.arange(1, EQUAL_BINS) / EQUAL_BINS)
     for kind, value in CLASSES.items():
         chosen = (place >= 0) & (True if value is None else y == value)
         several = len(np.unique(place[chosen])) > 1
-        found[kind] = information(score[chosen], place[chosen], weight=w[chosen]) if several else None
+        of = score[chosen], place[chosen]
+        found[kind] = information(*of, weight=w[chosen]) if several else None
+        equal[kind] = information(*of, weight=w[chosen], edges=inner) if several else None
     return InSlices(
         nuisance=name,
         slices=tuple(
             _slice(title, score[own], y[own], w[own]) for title, own in zip(slices.titles, parts, strict=True)
         ),
         information=found,
+        equal=equal,
     )
 
 
@@ -142,16 +153,19 @@ def information(
     *,
     weight: npt.ArrayLike | None = None,
     bins: int = SCORE_BINS,
+    edges: npt.ArrayLike | None = None,
 ) -> Information:
     """Mutual information of a score, in quantile bins, and a whole number such as the bin of a nuisance.
+
+    edges: between the bins of the score, in place of its quantiles.
 
     Miller's and Madow's bias, (a - 1)(b - 1) / 2 N, is subtracted: the value may be slightly negative.  The
     p-value is that of the G-test, for which 2 N I is chi-squared with (a - 1)(b - 1) degrees of freedom
     (Wilks 1938); N is the effective number of events.
     """
     score, number, w = checked(weight, logit=logit, place=place)
-    edges = np.unique(np.quantile(score, np.arange(1, bins) / bins))
-    a = np.searchsorted(edges, score, side="right").astype(np.int64)
+    between = np.quantile(score, np.arange(1, bins) / bins) if edges is None else edges
+    a = np.searchsorted(np.unique(between), score, side="right").astype(np.int64)
     b = np.unique(number, return_inverse=True)[1].astype(np.int64)
     shape = (int(a.max()) + 1, int(b.max()) + 1)
     joint = sums(a * shape[1] + b, w, shape[0] * shape[1]).reshape(shape) / w.sum()
