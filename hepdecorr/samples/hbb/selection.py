@@ -25,8 +25,7 @@ JET_ETA_MAX = 2.5
 MET_MIN = 130.0
 # Of the tag, by flavour of the jet: a working point of today's taggers.
 EFFICIENCY = {5: 0.80, 4: 0.15, 0: 0.01}
-# What has less is not looked at: 1 % of what would be selected of zh, and 6 +- 2 % of zbb, most of it Z + b with
-# a mistagged jet, so that this is Z + b b and no more.
+# What has less is not looked at, which loses 1 % of the selected events of zh and 6 +- 2 % of zbb.
 _NEUTRINOS_MIN = 100.0
 _HADRON_PT_MIN, _HADRON_ETA_MAX = 10.0, 2.8
 
