@@ -14,6 +14,7 @@ from hepdecorr.validation.measures.events import effective
 from hepdecorr.validation.measures.information import InformationGap, mig
 from hepdecorr.validation.measures.mapped import quantile_map
 from hepdecorr.validation.measures.numbers import Measured, plain
+from hepdecorr.validation.measures.paired import Comparison, Difference, Protected, paired
 from hepdecorr.validation.measures.ranking import (
     Closure,
     Roc,
@@ -31,6 +32,8 @@ __all__ = [
     "REJECTIONS",
     "Audit",
     "Closure",
+    "Comparison",
+    "Difference",
     "DistanceCorrelation",
     "Evaluation",
     "HalfSignal",
@@ -39,6 +42,7 @@ __all__ = [
     "InformationGap",
     "Measured",
     "Profile",
+    "Protected",
     "Roc",
     "Sculpting",
     "SignalEfficiency",
@@ -60,6 +64,7 @@ __all__ = [
     "jsd",
     "mig",
     "over_seeds",
+    "paired",
     "plain",
     "profile",
     "quantile_map",
