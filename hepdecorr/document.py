@@ -74,3 +74,29 @@ class Document:
 def read_yaml(path: Path) -> Any:
     """Content of a YAML file; InputError names the line of a fault or of a key that stands twice."""
     return Document(path).content
+
+
+def read_values(text: str) -> list[Any]:
+    """Values with commas between them, each as YAML has it: '1, 2.5e-3, [64, 64]'; InputError if none is."""
+    try:
+        values = yaml.safe_load(f"[{text}]")
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, list) or not values or None in values:
+        raise InputError(f"{text!r}: write values with commas between them, such as 1,2,5")
+    return [_number(value) for value in values]
+
+
+def written(value: Any) -> str:
+    """A value as YAML reads it back: for a float, always as a number."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1_000_000).removesuffix("...\n").strip()
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 takes 1e-3, without a point, for a word."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

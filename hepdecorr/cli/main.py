@@ -272,6 +272,50 @@ def run(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo
     analysis.report(redo=redo)
 
 
+@app.command(
+    epilog="hepdecorr scan analysis_configs/bsgamma.yaml --tagger disco --over terms.0.strength=1,2,5,10,20; "
+    "... --over terms.0.strength=log:0.1:100:10 --over training.epochs=8,16 --seeds 1,2,3 --jobs 2"
+)
+def scan(
+    config: ConfigPath,
+    tagger: Annotated[str, typer.Option(metavar="TAGGER", help="Which tagger.", show_default=False)],
+    over: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="A key of its block and the values: 1,2,5 or log:0.1:100:10 or lin:2:16:8; repeatable, all "
+            "combinations.",
+            show_default=False,
+        ),
+    ],
+    seeds: Annotated[str, typer.Option(help="Such as 1,2,3 or 1:5.", show_default="those of CONFIG")] = "",
+    name: Annotated[str, typer.Option(help="Folder below scans/.", show_default="TAGGER_KEY")] = "",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="training.jobs")] = None,
+    overrides: Overrides = None,
+    redo: Redo = False,
+) -> None:
+    """One tagger with other values: trained, measured and drawn against them; goes on where it stopped."""
+    changed = [*(overrides or []), *([f"training.jobs={jobs}"] if jobs else [])]
+    _analysis(config, changed).scan(tagger, over, seeds=seeds, name=name, redo=redo)
+
+
+@app.command(
+    epilog="hepdecorr compare analysis_configs/bsgamma.yaml --set seeds=[1,2,3,4,5]; "
+    "... --only plain --only disco --scan disco_strength"
+)
+def compare(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    only: Only = None,
+    scans: Annotated[
+        list[str] | None,
+        typer.Option("--scan", metavar="NAME", help="Also the points of this scan; repeatable."),
+    ] = None,
+) -> None:
+    """Evaluated taggers side by side: which of their differences are more than noise?"""
+    _analysis(config, overrides, only).compare(scans or [])
+
+
 @app.command(epilog="hepdecorr inspect models/bsgamma-disco-1")
 def inspect(
     path: Annotated[

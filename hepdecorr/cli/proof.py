@@ -1,30 +1,27 @@
-"""From scores and histograms to the report: measures each tagger, several at a time."""
+"""From scores and histograms to the report."""
 
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import hist
 import numpy as np
-import threadpoolctl
 from rich.console import Console
 
 from hepdecorr.card import Card
-from hepdecorr.cli import show
+from hepdecorr.cli import measuring
+from hepdecorr.cli.measuring import weights
 from hepdecorr.cli.stamps import Stamp, versions
 from hepdecorr.cli.training import histories
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
-from hepdecorr.table import EVENT_IDS, Table, fold
+from hepdecorr.table import EVENT_IDS, Table
 from hepdecorr.validation.latents import Latents
-from hepdecorr.validation.measures import Evaluation, evaluate, quantile_map
 from hepdecorr.validation.plots import Second, quantile_edges
 from hepdecorr.validation.plots.scores import Scores
 from hepdecorr.validation.report import ReportInput, report
@@ -44,7 +41,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         )
     cards = {name: OnnxTagger(path, base=config.base).card for name, path in models.items()}
     events = scores.read([*models, *config.nuisances, "label", "weight", *EVENT_IDS])
-    measured, mapped = _measure(config, events, cards, console=console)
+    measured, mapped = measuring.measure(config, events, cards, console=console)
     first: dict[str, str] = {}  # of each tagger, the name with its first seed
     for name in models:
         first.setdefault(name.rpartition("-")[0], name)
@@ -60,7 +57,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         titles={c.name: c.title for c in scores.columns if c.role == "nuisance" and c.title},
         scores={
             nuisance: {
-                tagger: Scores(events[name], events["label"], events[nuisance], _weight(events))
+                tagger: Scores(events[name], events["label"], events[nuisance], weights(events))
                 for tagger, name in first.items()
             }
             for nuisance in config.protected
@@ -84,67 +81,6 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         return report(folder, content)
 
 
-def _measure(
-    config: Config, events: Mapping[str, Any], cards: Mapping[str, Card], *, console: Console
-) -> tuple[dict[str, list[Evaluation]], dict[str, list[Evaluation]]]:
-    """By tagger, for each of its seeds and each nuisance; then the same of the quantile maps asked for."""
-    asked = [(name, nuisance, False) for name in cards for nuisance in config.protected]
-    asked += [(name, z, True) for name, z, _ in asked if name.rpartition("-")[0] in config.report.mapped]
-    found: dict[tuple[str, str, bool], Evaluation] = {}
-    context = multiprocessing.get_context("spawn")
-    workers = min(config.training.jobs, len(asked))
-    with (
-        show.progress(console) as bars,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool,
-    ):
-        task = bars.add_task("measure", total=len(asked), note="")
-        futures = {}
-        for name, nuisance, mapped in asked:
-            settings = _settings(config, cards[name], nuisance)
-            arrays = (events[name], events["label"], events[nuisance].astype(np.float64), _weight(events))
-            half = _halves(events) if mapped else None
-            futures[pool.submit(_evaluated, arrays, settings, half)] = (name, nuisance, mapped)
-        for future in as_completed(futures):
-            with show.blamed(_place(config, futures[future])):
-                found[futures[future]] = future.result()
-            bars.advance(task)
-    sorted_out: tuple[dict[str, list[Evaluation]], dict[str, list[Evaluation]]] = ({}, {})
-    for name, nuisance, mapped in asked:
-        sorted_out[mapped].setdefault(name.rpartition("-")[0], []).append(found[name, nuisance, mapped])
-    return sorted_out
-
-
-def _place(config: Config, asked: tuple[str, str, bool]) -> str:
-    name, nuisance, mapped = asked
-    return f"{config.at('report', 'mapped') if mapped else config.at('nuisances', nuisance)}: {name}"
-
-
-def _settings(config: Config, card: Card, nuisance: str) -> dict[str, Any]:
-    spec = config.protected[nuisance]
-    return {
-        "range": (spec.low, spec.high),
-        "bins": spec.bins,
-        "rejections": tuple(config.working_points),
-        "thresholds": {p.rejection: p.threshold for p in card.working_points},
-        "name": nuisance,
-        "unit": next(n.unit for n in card.nuisances if n.name == nuisance),
-    }
-
-
-def _halves(events: Mapping[str, Any]) -> Any:
-    """Half of the events with all of their entries, by a hash that is not that of the folds."""
-    return fold(*(events[name] for name in EVENT_IDS), folds=2, salt=1) == 0
-
-
-def _evaluated(arrays: tuple[Any, ...], settings: dict[str, Any], half: Any) -> Evaluation:
-    if half is None:
-        return evaluate(*arrays, **settings)
-    logit, label, nuisance, weight = arrays
-    mapped = quantile_map(logit, nuisance, label, weight=weight, half=half)
-    # The card's thresholds are on the score without the map.
-    return evaluate(mapped, label, nuisance, weight, **{**settings, "thresholds": {}})
-
-
 def _seconds(config: Config, events: Mapping[str, Any], scores: Table) -> dict[str, Second]:
     """For each protected nuisance another one, to look in bins of it: one with slices before all others."""
     found = {}
@@ -155,7 +91,7 @@ def _seconds(config: Config, events: Mapping[str, Any], scores: Table) -> dict[s
         if not config.objects or not others:
             continue
         column, values = scores.column(others[0]), events[others[0]]
-        edges = config.nuisances[others[0]].slices or quantile_edges(values, weight=_weight(events))
+        edges = config.nuisances[others[0]].slices or quantile_edges(values, weight=weights(events))
         found[name] = Second(values, edges, column.title or others[0], column.unit)
     return found
 
@@ -179,17 +115,6 @@ def _latents(models: Mapping[str, Path], cards: Mapping[str, Card]) -> dict[str,
                 one = Latents.of(dict(arrays), features=cards[name].feature_names)
             found.setdefault(name.rpartition("-")[0], []).append(one)
     return found
-
-
-def _alone() -> None:
-    # Worker processes with several threads each only wait for one another.
-    threadpoolctl.threadpool_limits(limits=1)
-
-
-def _weight(events: Mapping[str, Any]) -> Any:
-    # Equal weights are none: counts have exact permutations and intervals, sums of weights have not.
-    weight = events["weight"]
-    return None if len(weight) == 0 or (weight == weight[0]).all() else weight
 
 
 def renamed(filled: hist.Hist[Any], chosen: Mapping[str, str]) -> hist.Hist[Any]:

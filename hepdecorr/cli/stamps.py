@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,7 +21,8 @@ CODE = {
     "table": ("table.py", "columnar"),
     "train": ("table.py", "card.py", "learning", "validation/measures"),
     "evaluate": ("table.py", "card.py", "columnar"),
-    "report": ("validation", "cli/proof.py"),
+    "measure": ("validation/measures",),
+    "report": ("validation", "cli/proof.py", "cli/measuring.py"),
 }
 LIBRARIES = "awkward coffea hist lightning-fabric numpy onnxruntime pyarrow scikit-learn scipy torch uproot"
 
@@ -80,6 +82,11 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return known
+
+
+def command() -> str:
+    """The command line as it was given."""
+    return " ".join(["hepdecorr", *sys.argv[1:]])
 
 
 class Stamp:

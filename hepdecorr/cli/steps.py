@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,38 @@ class Analysis:
         proof.write(self.config, folder=folder, models=models, console=self.console)
         stamp.write()
         self._say("report", f"{folder / 'report.html'}, with figures and metrics.json beside it")
+
+    def scan(
+        self, tagger: str, over: Sequence[str], *, seeds: str = "", name: str = "", redo: bool = False
+    ) -> Path:
+        """One tagger trained with other values in its block, and what becomes of it: scans/NAME/scan.html."""
+        from hepdecorr.cli import grid
+        from hepdecorr.cli.scan import Scan
+
+        if tagger not in self.config.taggers:
+            known = catalogue.suggest(tagger, self.config.taggers)
+            raise InputError(f"--tagger {tagger}: no such tagger{known}")
+        overs = [grid.Over.read(text, tagger=tagger) for text in over]
+        asked = grid.seeds(seeds) if seeds else self.config.seeds
+        about: dict[str, Any] = {"console": self.console, "say": self._say}
+        return Scan(self.config, tagger=tagger, overs=overs, seeds=asked, name=name, **about).run(
+            self._ready_table(), redo=redo
+        )
+
+    def compare(self, scans: Sequence[str] = ()) -> Path:
+        """All taggers, and the points of scans, beside each other: compare/compare.html."""
+        from hepdecorr.cli import comparison
+
+        scores = self.output / "evaluation"
+        evaluated = Stamp.read(scores / "stamp.json")
+        if evaluated is None:
+            raise InputError(f"{scores}: not evaluated yet; run 'hepdecorr evaluate {self.config.path.name}'")
+        models = self._models()
+        self._check_evaluated(evaluated, models)
+        table = self._ready_table() if scans else None
+        page = comparison.write(self.config, models=models, scans=scans, table=table, console=self.console)
+        self._say("compare", f"{page}, with compare.csv and compare.json beside it")
+        return page
 
     def check_methods(self) -> None:
         """Whether every tagger's block can be built; InputError names the line of one that cannot."""

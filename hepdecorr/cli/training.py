@@ -7,8 +7,9 @@ import logging
 import multiprocessing
 import queue
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from hepdecorr.table import Table
 class Job:
     """One tagger to be trained with one seed.
 
-    folder: of the finished tagger; work: of its checkpoints and history.
+    folder: of the finished tagger; work: of its checkpoints and history; title: of its bar; overrides: with
+    which the config is loaded.
     """
 
     tagger: str
@@ -36,6 +38,8 @@ class Job:
     key: str
     folder: Path
     work: Path
+    overrides: tuple[str, ...] = ()
+    title: str = ""
 
     @classmethod
     def of(cls, config: Config, table: Table, *, tagger: str, seed: int) -> Job:
@@ -50,7 +54,8 @@ class Job:
             *own_code(config.taggers[tagger], base=config.base),
         )
         name = f"{config.name}-{tagger}-{seed}"
-        return cls(tagger, seed, key, config.models_folder / name, config.output_folder / "training" / name)
+        folder, work = config.models_folder / name, config.output_folder / "training" / name
+        return cls(tagger, seed, key, folder, work, config.overrides, tagger)
 
     @property
     def history(self) -> Path:
@@ -77,36 +82,70 @@ def run(
     console: Console,
     say: Callable[[str, str], None],
     redo: bool = False,
-) -> None:
-    """Train all jobs; with `redo` not from their checkpoints but from the beginning."""
+    tolerant: bool = False,
+) -> dict[str, str]:
+    """Train all jobs; with `redo` not from their checkpoints but from the beginning.
+
+    An InputError stops all of them; with `tolerant` the others go on, and it is returned by the job's key.
+    """
     if redo:
         for job in jobs:
             shutil.rmtree(job.work, ignore_errors=True)
     with show.progress(console) as bars:
         board = _Board(bars, jobs)
+        failed = _Failed(tolerant)
         if config.training.jobs == 1 or len(jobs) == 1:
             for job in jobs:
-                _report(job, _train(job, config, board.put), say=say)
+                with failed.noted(job):
+                    own = config if job.overrides == config.overrides else _loaded(job, config)
+                    _report(job, _train(job, own, board.put), say=say)
         else:
-            _side_by_side(jobs, config, board=board, say=say)
+            _side_by_side(jobs, config, board=board, say=say, failed=failed)
+    return failed.reasons
+
+
+class _Failed:
+    """What jobs could not be trained for, where the others are to go on."""
+
+    def __init__(self, tolerant: bool) -> None:
+        self.tolerant, self.reasons = tolerant, dict[str, str]()
+
+    @contextmanager
+    def noted(self, job: Job) -> Iterator[None]:
+        try:
+            yield
+        except InputError as err:
+            if not self.tolerant:
+                raise
+            self.reasons[job.key] = str(err)
+
+
+def _loaded(job: Job, config: Config) -> Config:
+    return load(config.path, overrides=job.overrides)
 
 
 def _side_by_side(
-    jobs: Sequence[Job], config: Config, *, board: _Board, say: Callable[[str, str], None]
+    jobs: Sequence[Job],
+    config: Config,
+    *,
+    board: _Board,
+    say: Callable[[str, str], None],
+    failed: _Failed,
 ) -> None:
     context = multiprocessing.get_context("spawn")  # a forked torch may hang in its threads
     with context.Manager() as manager:
         news = manager.Queue()
         pool = ProcessPoolExecutor(min(config.training.jobs, len(jobs)), mp_context=context)
         with pool:
-            asked = {pool.submit(_in_process, job, config.path, config.overrides, news): job for job in jobs}
+            asked = {pool.submit(_in_process, job, config.path, news): job for job in jobs}
             left: set[Future[dict[str, Any]]] = set(asked)
             try:
                 while left:
                     done, left = wait(left, timeout=0.2)
                     board.drain(news)
                     for future in done:
-                        _report(asked[future], future.result(), say=say)
+                        with failed.noted(asked[future]):
+                            _report(asked[future], future.result(), say=say)
             except BaseException:
                 # What has begun keeps its checkpoints; what has not must not begin.
                 processes = list((getattr(pool, "_processes", None) or {}).values())  # shutdown forgets them
@@ -116,9 +155,9 @@ def _side_by_side(
                 raise
 
 
-def _in_process(job: Job, path: Path, overrides: Sequence[str], news: Any) -> dict[str, Any]:
+def _in_process(job: Job, path: Path, news: Any) -> dict[str, Any]:
     logging.getLogger("hepdecorr").setLevel(logging.ERROR)  # the driver repeats what matters
-    return _train(job, load(path, overrides=overrides), lambda *message: news.put(message))
+    return _train(job, load(path, overrides=job.overrides), lambda *message: news.put(message))
 
 
 def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]:
@@ -186,7 +225,7 @@ class _Board:
     def __init__(self, bars: Progress, jobs: Sequence[Job]) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {
-            job.key: bars.add_task(f"{job.tagger} (seed {job.seed})", total=None, note="waits")
+            job.key: bars.add_task(f"{job.title or job.tagger} (seed {job.seed})", total=None, note="waits")
             for job in jobs
         }
 

@@ -60,6 +60,7 @@ class Trained(NamedTuple):
     layout: Layout
     split: Split
     posthoc: Chain | None = None  # fitted
+    cpu_seconds: float | None = None  # of this process; None where the training went on from a checkpoint
 
     @property
     def stable(self) -> bool:
@@ -125,7 +126,9 @@ def train(
             "seed": seed,
             "fingerprint": _fingerprint(spec, table, layout, split, seed),
         }
-        start = time.monotonic()
+        # What an earlier process spent before it was stopped is not known.
+        resumed = folder is not None and any(folder.glob("*.pt"))
+        start, spent = time.monotonic(), time.process_time()
         if devices == 1:
             history = _learn(fabric, method, data, settings)
         else:
@@ -135,7 +138,8 @@ def train(
     method = method.cpu().eval()
     if posthoc is not None:
         fitted.fit(posthoc, method, table=table, layout=layout, split=split)
-    return Trained(method, history, data, dict(spec), seed, seconds, layout, split, posthoc)
+    cpu_seconds = None if resumed or devices > 1 else time.process_time() - spent
+    return Trained(method, history, data, dict(spec), seed, seconds, layout, split, posthoc, cpu_seconds)
 
 
 def _method(spec: Mapping[str, Any], layout: Layout, *, base: Path | None) -> Method:
@@ -233,6 +237,7 @@ def finish(
             "reasons": [s["reason"] for s in trained.history if s["reason"]],
             "events": len(trained.data.train),
             "seconds": round(trained.seconds, 1),
+            "cpu_seconds": None if trained.cpu_seconds is None else round(trained.cpu_seconds, 2),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -42,7 +42,7 @@ def summary(taggers: Taggers) -> str:
         audits = [one.audit for one in seeds if one.audit is not None]
         row.append(_tested([one.dcor2 for one in distances], [one.p_value for one in distances]))
         row.append(_tested([one.gain for one in audits], [one.p_value for one in audits]))
-        rows.append([*row, _overall(seeds)])
+        rows.append([*row, overall(seeds)])
     return table(header, rows)
 
 
@@ -285,7 +285,8 @@ def _verdict(points: Sequence[tuple[SignalEfficiency, Sculpting, float, str]]) -
     return Cell(f"sculpts in {resolved} of {len(points)} seeds", "bad")
 
 
-def _overall(seeds: Sequence[Evaluation]) -> Cell:
+def overall(seeds: Sequence[Evaluation]) -> Cell:
+    """Where a tagger sculpts, over all working points and seeds."""
     where = {
         point.rejection
         for one in seeds

@@ -15,7 +15,7 @@ import pytest
 import uproot
 from rich.console import Console
 
-from hepdecorr.cli import checks, proof, stamps, training
+from hepdecorr.cli import checks, measuring, proof, stamps, training
 from hepdecorr.cli.steps import Analysis
 from hepdecorr.columnar.filesets import Dataset
 from hepdecorr.config import load
@@ -86,8 +86,8 @@ taggers: {plain: {type: Tagger}}
 
 def test_a_measure_that_fails_names_its_tagger_and_its_key() -> None:
     config = load(next(p for p in CONFIGS if p.stem == "wtag"))
-    assert proof._place(config, ("deepsets-1", "mass", True)).endswith(": report.mapped: deepsets-1")
-    assert proof._place(config, ("deepsets-1", "mass", False)).endswith(": nuisances.mass: deepsets-1")
+    assert measuring._place(config, ("deepsets-1", "mass", True)).endswith(": report.mapped: deepsets-1")
+    assert measuring._place(config, ("deepsets-1", "mass", False)).endswith(": nuisances.mass: deepsets-1")
 
 
 def test_only_a_tagger_that_there_is(tmp_path: Path) -> None:

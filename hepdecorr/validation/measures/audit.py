@@ -1,4 +1,17 @@
-"""The independence audit: can a fresh adversary read the nuisance from the frozen score?"""
+"""The independence audit: can a fresh adversary read the nuisance from the frozen score?
+
+Two figures, by two ways to use the events. The **gain** is cross-fitted: what an adversary that learned on
+the other folds saves in log loss on the fold held out, a lower bound of the mutual information in nats. It
+is of second order in the dependence and pays for all that was learned in vain, so it is a poor test. The
+**p-value** asks instead whether the held-out events go with what the adversary learned, whatever its
+calibration: T = sum_i D(s_i, c_i), D = log q(c|s) / p(c) centred over the events and over the bins c of the
+nuisance. Without dependence T has mean zero given everything that was learned, and its variance is that of
+a permutation (Hoeffding, Ann. Math. Statist. 22 (1951) 558, theorem 2), so it is of first order, blind to
+scale, and exact. Each fold is predicted from those *before* it: only then are the folds' T a martingale, and
+their sum normal (the prequential principle; Dawid, J. R. Statist. Soc. A 147 (1984) 278); cross-fitted ones
+help each other by chance and would raise too many alarms. Three adversaries look for different things, and
+the smallest of their p-values is adjusted by Sidak's formula.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +34,7 @@ CELLS = 240
 STAGES = 60
 # Inverse regularisation of the smooth adversary: a weak trend is learned only by a modest one.
 STRENGTHS = (3e-4, 3e-3, 1.0)
+TAILS = (0.05, 0.01)  # shares of the background, highest in score, that the adversary of the tail sees apart
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,10 @@ class Audit(Record):
     gain: Measured  # floor - loss, held out; near or below zero when there is nothing to learn
     loss: float  # held-out log loss of the adversary
     floor: float  # held-out log loss of the class frequencies: the entropy of the binned nuisance
-    p_value: float  # one-sided, against gain <= 0: a z-test on the paired losses of held-out events
+    p_value: float  # against independence: the smallest of the three below, by Sidak's formula
+    p_trend: float  # a slope or bend of the score with the nuisance
+    p_tail: float  # the highest scores alone
+    p_shape: float  # anything, by boosted trees
     nuisance_bins: int
     folds: int
     events: int
@@ -49,10 +66,10 @@ def audit(
     """Train a new adversary on the frozen score and compare its held-out loss with its floor.
 
     logit, nuisance, weight: (events,), background only. The adversary, a logistic regression on the score's
-    rank or gradient-boosted trees, predicts the quantile bin of the nuisance. Each fold is judged by what was
-    learned on the others; which of the two, and how many trees, is decided on one of these. The gain is thus
-    a lower bound of the mutual information. The adversary a tagger was trained with cannot stand in: one that
-    lags behind sees nothing. InputError for a constant score or nuisance, or too few events for the folds.
+    rank or gradient-boosted trees, predicts the quantile bin of the nuisance. For the gain each fold is
+    judged by what was learned on the others; which of the two, and how many trees, is decided on one of
+    these. The adversary a tagger was trained with cannot stand in: one that lags behind sees nothing.
+    InputError for a constant score or nuisance, or too few events for the folds.
     """
     score, z, w = checked(weight, logit=logit, nuisance=nuisance)
     cell, target = _cells(score), _quantile_bins(z, w, nuisance_bins)
@@ -73,16 +90,63 @@ def audit(
     gain = float(np.sum(weights * gains) / weights.sum())
     std = float(np.sqrt(np.sum(squares * np.square(gains - gain))) / weights.sum())
     floor = float(np.sum(weights * base) / weights.sum())
+    p_values = _tested(weights, squares, events=effective(w), seed=seed)
     return Audit(
         gain=Measured(gain, gain - std, gain + std, std, ONE_SIGMA),
         loss=floor - gain,
         floor=floor,
-        p_value=float(stats.norm.sf(gain / std)) if std > 0 else 1.0,
+        # 1 - (1 - p)^3 loses its digits for a small p.
+        p_value=float(-np.expm1(len(p_values) * np.log1p(-min(*p_values, 1 - 1e-12)))),
+        p_trend=p_values[0],
+        p_tail=p_values[1],
+        p_shape=p_values[2],
         nuisance_bins=classes,
         folds=folds,
         events=len(score),
         seed=seed,
     )
+
+
+def _tested(weights: Array, squares: Array, *, events: float, seed: int) -> tuple[float, float, float]:
+    """p-values of the adversaries of trend, tail and shape; each fold is predicted from those before it."""
+    found, total = np.zeros(3), 0.0
+    for held in range(1, len(weights)):
+        train = weights[:held].sum(axis=0)
+        # Later folds know better what to look for; that much is known before they are looked at.
+        total += held
+        for number, ratio in enumerate(_directions(train, events=events * held / len(weights), seed=seed)):
+            found[number] += math.sqrt(held) * _agreement(ratio, weights[held], squares[held])
+    trend, tail, shape = (float(p) for p in stats.norm.sf(found / math.sqrt(total)))
+    return trend, tail, shape
+
+
+def _directions(train: Array, *, events: float, seed: int) -> Iterator[Array]:
+    """What the adversaries of trend, tail and shape take for log q(c|s) / p(c), (cells, classes)."""
+    share = train / train.sum()
+    cells, classes = share.sum(axis=1), share.sum(axis=0)
+    rank = np.cumsum(cells) - cells / 2
+    rank = (rank * events + 0.5) / (events + 1)
+    normal = stats.norm.ppf(rank)
+    for seen in (
+        [normal, np.square(normal), -np.log1p(-rank)],
+        [rank > 1 - part for part in TAILS],
+    ):
+        # To first order the log likelihood ratio is linear in the score's functions: no fit is needed.
+        table = np.column_stack([np.ones_like(rank), *seen]) * np.sqrt(cells)[:, None]
+        own = np.linalg.qr(table)[0][:, 1:] / np.sqrt(np.maximum(cells, 1e-12))[:, None]
+        own[cells == 0] = 0.0
+        yield own @ (own.T @ share) / np.maximum(classes, 1 / events)
+    prior = np.log((classes * events + 1) / (events + len(classes)))
+    yield _trees(train, prior, events=events, seed=seed)[-1] - prior
+
+
+def _agreement(ratio: Array, weights: Array, squares: Array) -> float:
+    """How far held-out events go with a table (cells, classes), in standard deviations of a permutation."""
+    share = weights / weights.sum()
+    cells, classes = share.sum(axis=1), share.sum(axis=0)
+    centred = ratio - (ratio @ classes)[:, None] - (cells @ ratio)[None, :] + float(cells @ ratio @ classes)
+    variance = float(np.sum(squares * np.square(centred)))
+    return float(np.sum(weights * centred)) / math.sqrt(variance) if variance > 0 else 0.0
 
 
 def _held_out(weights: Array, *, events: float, seed: int) -> tuple[Array, Array]:
@@ -115,6 +179,15 @@ def _adversaries(train: Array, prior: Array, *, events: float, seed: int) -> Ite
     normal = stats.norm.ppf(rank)
     # A slope, a bend, and the tail: few parameters see a weak trend that trees lose among their leaves.
     smooth = np.column_stack([normal, np.square(normal), -np.log1p(-rank)])
+    yield from _trees(train, prior, events=events, seed=seed)
+    for strength in STRENGTHS:
+        line = LogisticRegression(C=strength, max_iter=300).fit(smooth[cell], target, sample_weight=weight)
+        yield _logarithms(line.predict_proba(smooth), prior, line.classes_)
+
+
+def _trees(train: Array, prior: Array, *, events: float, seed: int) -> list[Array]:
+    """Log probabilities (cells, classes) of boosted trees after every stage."""
+    cell, target = np.nonzero(train)
     trees = HistGradientBoostingClassifier(
         max_iter=STAGES,
         learning_rate=0.07,
@@ -125,15 +198,15 @@ def _adversaries(train: Array, prior: Array, *, events: float, seed: int) -> Ite
         random_state=seed,
     )
     rows = np.arange(len(train), dtype=np.float64)[:, None]
-    trees.fit(rows[cell], target, sample_weight=weight)
-    probabilities = list(trees.staged_predict_proba(rows))
-    for strength in STRENGTHS:
-        line = LogisticRegression(C=strength, max_iter=300)
-        probabilities.append(line.fit(smooth[cell], target, sample_weight=weight).predict_proba(smooth))
-    for probability in probabilities:
-        full = np.tile(prior, (len(train), 1))
-        full[:, trees.classes_] = np.log(np.maximum(probability, 1e-12))
-        yield full
+    trees.fit(rows[cell], target, sample_weight=train[cell, target] * events / train.sum())
+    return [_logarithms(one, prior, trees.classes_) for one in trees.staged_predict_proba(rows)]
+
+
+def _logarithms(probability: Array, prior: Array, classes: Indices) -> Array:
+    """Where a class was not seen, its prior stands."""
+    full = np.tile(prior, (len(probability), 1))
+    full[:, classes] = np.log(np.maximum(probability, 1e-12))
+    return full
 
 
 def _cells(score: Array) -> Indices:

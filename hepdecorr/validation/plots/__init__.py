@@ -7,6 +7,7 @@ from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, t
 from hepdecorr.validation.plots.history import training_history
 from hepdecorr.validation.plots.images import average, jet_images
 from hepdecorr.validation.plots.latents import Information, Moved, information, intervention
+from hepdecorr.validation.plots.scans import Step, front, pareto, scan_curves
 from hepdecorr.validation.plots.scores import Scores, density, score_distributions
 from hepdecorr.validation.plots.slices import Second, efficiencies, quantile_edges, sliced_spectra
 from hepdecorr.validation.plots.spectra import Spectrum, overview, rejections, sculpting_spectra, spectrum
@@ -23,20 +24,24 @@ __all__ = [
     "Scores",
     "Second",
     "Spectrum",
+    "Step",
     "average",
     "density",
     "density_by_nuisance",
     "efficiencies",
     "efficiency_profiles",
+    "front",
     "half_signal_curve",
     "in_slices",
     "information",
     "intervention",
     "jet_images",
     "overview",
+    "pareto",
     "quantile_edges",
     "rejections",
     "roc_curves",
+    "scan_curves",
     "score_distributions",
     "sculpting_spectra",
     "shifted_spectra",
