@@ -44,9 +44,8 @@ def write(
     series: dict[str, str] = {}
     for scan in scans:
         assert table is not None
-        points = _points(config, scan)
-        for label, folders in points.items():
-            label = f"{scan}: {label}"
+        for label, folders in _points(config, scan).items():
+            label = label if label not in groups else f"{scan}: {label}"
             series[label] = scan
             for folder in folders:
                 tagger = OnnxTagger(folder, base=config.base)
@@ -130,9 +129,10 @@ def _points(config: Config, scan: str) -> dict[str, list[Path]]:
         known = [one.parent.name for one in home.glob("*/points.json")]
         raise InputError(f"--scan {scan}: no finished scan{suggest(scan, known)}")
     try:
-        points = json.loads(path.read_text())["points"]
+        content = json.loads(path.read_text())
+        tagger, points = content["tagger"], content["points"]
         found = {
-            point["label"]: [config.output_folder / folder for folder in point["folders"]]
+            f"{tagger} {point['label']}": [config.output_folder / folder for folder in point["folders"]]
             for point in points
             if point["folders"]
         }

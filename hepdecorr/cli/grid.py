@@ -98,7 +98,8 @@ def seeds(text: str) -> list[int]:
     if colon and first.strip().isdigit() and last.strip().isdigit() and int(first) <= int(last):
         return list(range(int(first), int(last) + 1))
     try:
-        found = read_values(text)
+        # YAML 1.1 takes 5:2 for five minutes and two seconds.
+        found = [] if colon else read_values(text)
     except InputError:
         found = []
     if not found or not all(type(one) is int and one >= 0 for one in found) or len(set(found)) < len(found):

@@ -69,7 +69,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         provenance={"config": config.path.name, "evaluation": scores.provenance["fingerprint"]},
         seconds=_seconds(config, events, scores),
         slices=(slices := bins.slices(config, events)),
-        in_slices=bins.measured(events, slices, models, weight=_weight(events)),
+        in_slices=bins.measured(events, slices, models, weight=weights(events)),
         plane=bins.plane(config, {tagger: models[name] for tagger, name in first.items()}),
         mapped=mapped,
         series=_series(config, first),

@@ -135,9 +135,9 @@ CAPTIONS = {
         "{nuisance}: what becomes of {tagger} as {scanned} changes, {rejection:g} % background rejection",
         (
             "Higher is better in each panel. 1/JSD cannot be measured beyond the dashed line, the "
-            "statistical limit 1/floor that a tagger without sculpting reads on this sample (grey: 68.3 % of them). "
-            "Filled: sculpting is resolved; open: it is not, and open markers cannot be ranked. Bars: spread "
-            "over seeds, or the statistics of one."
+            "statistical limit 1/floor that a tagger without sculpting reads on this sample (grey: 68.3 % of "
+            "them). Filled: sculpting is resolved; open: it is not, and open markers cannot be ranked. Bars: "
+            "spread over seeds, or the statistics of one."
         ),
     ),
     "pareto": (
@@ -145,8 +145,8 @@ CAPTIONS = {
         (
             "Up and to the right is better, as far as the dashed line, the statistical limit 1/floor (grey: "
             "68.3 % of what is read there without sculpting). Filled: sculpting is resolved; open: it is "
-            "not, and open markers count as equal in 1/JSD. Thick grey: the front, which no other point beats in "
-            "both. Bars: spread over seeds, or the statistics of one."
+            "not, and open markers count as equal in 1/JSD. Thick grey: the front, which no other point "
+            "beats in both. Bars: spread over seeds, or the statistics of one."
         ),
     ),
     "validation": (

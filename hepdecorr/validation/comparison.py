@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from hepdecorr.validation.content import Figures, write
 from hepdecorr.validation.measures import Comparison, Difference, Evaluation, Measured, plain, significant
 from hepdecorr.validation.measures.compare import ALPHA, holm
 from hepdecorr.validation.page import Cell, across
-from hepdecorr.validation.scanned import cost, cpu_seconds, provenance
+from hepdecorr.validation.scanned import cost, cpu_seconds, migs, provenance
 from hepdecorr.validation.tables import overall
 
 NOTHING = "finds nothing"
@@ -36,8 +37,7 @@ class Compared:
     @property
     def migs(self) -> list[float]:
         """MIG of every seed's representation; empty for a tagger without one."""
-        found = [dict(card.get("measured", {})).get("mig") for card in self.cards]
-        return [float(one["value"] if isinstance(one, Mapping) else one) for one in found if one is not None]
+        return migs(self.cards)
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,20 @@ def header(content: CompareInput, nuisance: str) -> list[str]:
         first += [f"signal efficiency at {100 * one:g} %"]
     for one in shown:
         first += [f"excess JSD at {100 * one:g} % [1e-3 nats]"]
-    migs = any(tagger.migs for tagger in content.taggers.values())
-    return [*first, *(["MIG"] if migs else []), "CPU-seconds", "<Independence audit", "<Verdict on sculpting"]
+    latent = any(tagger.migs for tagger in content.taggers.values())
+    return [
+        *first,
+        *(["MIG"] if latent else []),
+        "CPU-seconds",
+        "<Independence audit",
+        "<Verdict on sculpting",
+    ]
 
 
 def rows(content: CompareInput, nuisance: str) -> list[list[str | Cell]]:
     """One row per tagger: means with their spread over seeds, or the statistical error of one."""
     shown = _rejections(content, nuisance)
-    migs = any(tagger.migs for tagger in content.taggers.values())
+    latent = any(tagger.migs for tagger in content.taggers.values())
     found = []
     for name, tagger in content.taggers.items():
         seeds = tagger.of(nuisance)
@@ -123,7 +129,7 @@ def rows(content: CompareInput, nuisance: str) -> list[list[str | Cell]]:
         row.append(across([one.half_signal.r50 for one in seeds]))
         row += [across([one.at(value)[0].efficiency for one in seeds]) for value in shown]
         row += [_excess(seeds, value) for value in shown]
-        if migs:
+        if latent:
             row.append(across([Measured(one, one, one) for one in tagger.migs]))
         found.append([*row, cost(cpu_seconds(tagger.cards)), audited(seeds), overall(seeds)])
     return found
@@ -144,7 +150,9 @@ def audited(seeds: Sequence[Evaluation]) -> Cell:
         return Cell(f"{NOTHING} (p = {least})", "good")
     names = {name: min(p for other, p in found if other == name) for name, _ in found}
     told = "; ".join(f"{name} (p = {_p(p)})" for name, p in names.items())
-    return Cell(f"finds dependence: {told}", "bad")
+    gains = [one.audit.gain for one in seeds if one.audit is not None]
+    size = f"; gain {across(gains)} nats" if gains else ""
+    return Cell(f"finds dependence: {told}{size}", "bad")
 
 
 def separable(content: CompareInput, figure: str) -> list[Difference]:
@@ -173,7 +181,7 @@ def told(one: Difference) -> list[str | Cell]:
 def _excess(seeds: Sequence[Evaluation], rejection: float) -> str | Cell:
     """Excess over the floor, and where it is not resolved its upper limit."""
     points = [one.at(rejection) for one in seeds]
-    thousand = [1e3 * (0.6931471805599453 if point[1].log_base == "2" else 1.0) for point in points]
+    thousand = [1e3 * (math.log(2) if point[1].log_base == "2" else 1.0) for point in points]
     if sum(point[2] <= ALPHA for point in points) > len(points) / 2:
         measured = [
             Measured(e * s, (e - d) * s, (e + d) * s)

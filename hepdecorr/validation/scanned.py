@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +38,7 @@ class PointResult:
     @property
     def migs(self) -> list[float]:
         """MIG of every seed's representation; empty for a tagger without one."""
-        found = [dict(card.get("measured", {})).get("mig") for card in self.cards]
-        return [float(one["value"] if isinstance(one, Mapping) else one) for one in found if one is not None]
+        return migs(self.cards)
 
     @property
     def cpu_seconds(self) -> list[float]:
@@ -109,6 +109,12 @@ def cpu_seconds(cards: Sequence[Mapping[str, Any]]) -> list[float]:
     return [float(one) for one in found if one is not None]
 
 
+def migs(cards: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Mutual information gaps of the representations that have one."""
+    found = [dict(card.get("measured", {})).get("mig") for card in cards]
+    return [float(one["value"] if isinstance(one, Mapping) else one) for one in found if one is not None]
+
+
 def cost(seconds: Sequence[float]) -> str:
     """Mean and spread over the trainings, or that it was not recorded."""
     return across([Measured(one, one, one) for one in seconds]) if seconds else "unknown"
@@ -170,7 +176,7 @@ def _nuisance(content: ScanInput, nuisance: str, figures: Figures) -> list[str]:
     )
     body.append(figures.add(drawn, "scan", nuisance, tagger=content.tagger, scanned=key, **about))
     series: dict[str, list[tuple[str, Sequence[Evaluation]]]] = {
-        content.tagger: [(point.label, seeds) for point, seeds in points]
+        f"scan of {content.tagger}": [(point.label, seeds) for point, seeds in points]
     }
     series |= {name: [(name, seeds)] for name, seeds in others.items() if seeds}
     for against, title in (("auc", "AUC"), ("efficiency", "signal efficiency")):
@@ -197,8 +203,13 @@ def _table(
     at = f"at {100 * rejection:g} %"
     header = [*(content.titles[key] for key in content.keys), "seeds", "AUC", f"signal efficiency {at}"]
     header += [f"1/JSD {at} [1/nats]", f"limit {at}"]
-    migs = any(point.migs for point, _ in points)
-    header += [*(["MIG"] if migs else []), "epochs kept", "CPU-seconds", "<Verdict, over all working points"]
+    latent = any(point.migs for point, _ in points)
+    header += [
+        *(["MIG"] if latent else []),
+        "epochs kept",
+        "CPU-seconds",
+        "<Verdict, over all working points",
+    ]
     rows: list[Sequence[str | Cell]] = []
     for point, seeds in points:
         values = [str(point.values[key]) for key in content.keys]
@@ -210,7 +221,7 @@ def _table(
         row = [*values, str(len(seeds)), across([one.auc for one in seeds])]
         row.append(across([one.at(rejection)[0].efficiency for one in seeds]))
         row += [_with_ends(inverse), significant(limit(seeds[0], rejection)[0], 3)]
-        row += [_migs(point.migs)] if migs else []
+        row += [_migs(point.migs)] if latent else []
         row += [_epochs(point.cards), cost(point.cpu_seconds)]
         rows.append([*row, overall(seeds)])
     return page.table(header, rows)
@@ -274,7 +285,7 @@ def _csv(content: ScanInput) -> str:
 def _figures(seeds: Sequence[Evaluation], rejection: float) -> list[str]:
     """The numbers of a row: over several seeds the error is their spread, of one the statistical one."""
     points = [one.at(rejection) for one in seeds]
-    scale = [0.6931471805599453 if point[1].log_base == "2" else 1.0 for point in points]
+    scale = [math.log(2) if point[1].log_base == "2" else 1.0 for point in points]
     jsds = [point[1].jsd.scaled(s) for point, s in zip(points, scale, strict=True)]
     excess = [
         Measured(point[1].excess * s, 0, 0, (point[1].jsd.std or 0) * s)

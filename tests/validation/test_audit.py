@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import entr
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation.measures import audit
+from hepdecorr.validation.measures import audit, dcor2
+
+module = sys.modules["hepdecorr.validation.measures.audit"]  # the function has taken the module's name
 
 
 def columns(seed, size):
@@ -59,6 +63,66 @@ def test_no_false_alarms_for_an_independent_score():
     # Overfitting shows as a loss on held-out events: the test errs on the quiet side.
     assert sum(one.p_value <= 0.05 for one in found) <= 2
     assert abs(np.mean([one.gain.value for one in found])) < 0.002
+
+
+def correlated(seed, size, rho):
+    random = np.random.default_rng(seed)
+    z = random.normal(size=size)
+    return rho * z + math.sqrt(1 - rho**2) * random.normal(size=size), z
+
+
+def test_a_planted_correlation_of_five_per_cent_is_found_by_both():
+    """Issue's figure: 20 thousand background events, rho = 0.05; a Gaussian's information is 0.00125 nats."""
+    for seed in range(2):
+        score, z = correlated(seed, 20_000, 0.05)
+        assert audit(score, z, seed=seed).p_value < 0.01
+        assert dcor2(score, z, permutations=60, tested=10_000, seed=seed).p_value < 0.05
+
+
+def test_a_shift_of_the_highest_per_cent_alone_is_found_by_the_adversary_of_the_tail():
+    score, z = correlated(0, 20_000, 0.0)
+    z[score > np.quantile(score, 0.99)] += 1.0
+    found = audit(score, z, nuisance_bins=5, folds=4)
+    assert found.p_value < 1e-4
+    assert found.p_tail < min(found.p_trend, 1e-4)
+
+
+def independent(seed, *, weighted):
+    """The test alone, without the gain: its tables of independent events."""
+    random = np.random.default_rng(seed)
+    size, shape = 1500, (5, 40, 4)
+    places = tuple(random.integers(0, many, size) for many in shape)
+    weight = random.exponential(size=size) if weighted else np.ones(size)
+    tables = []
+    for values in (weight, weight**2):
+        table = np.zeros(shape)
+        np.add.at(table, places, values)
+        tables.append(table)
+    return tables
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_p_values_of_independent_scores_are_uniform(weighted, monkeypatch):
+    # Trees take their time and are exact by the same argument: few stages will do.
+    monkeypatch.setattr(module, "STAGES", 2)
+    found = np.array(
+        [module._tested(*independent(seed, weighted=weighted), events=1500, seed=0) for seed in range(100)]
+    )
+    for column in found.T:
+        assert stats.kstest(column, "uniform").pvalue > 0.002
+    whole = 1 - (1 - found.min(axis=1)) ** 3
+    # 5 % of 100 are 5, standard deviation 2.2.
+    assert np.count_nonzero(whole <= 0.05) <= 12
+
+
+def test_cross_fitted_folds_would_raise_too_many_alarms():
+    """Why each fold is predicted from earlier ones alone: sums of a slope by fold, signs from the others."""
+    sums = np.random.default_rng(0).normal(size=(20_000, 5))
+    crossed = np.sum(np.sign(sums.sum(axis=1, keepdims=True) - sums) * sums, axis=1) / math.sqrt(5)
+    before = np.cumsum(sums, axis=1)[:, :-1]
+    ordered = np.sum(np.sign(before) * sums[:, 1:], axis=1) / 2
+    assert np.mean(stats.norm.sf(crossed) <= 0.05) > 0.07
+    assert np.mean(stats.norm.sf(ordered) <= 0.05) == pytest.approx(0.05, abs=0.006)
 
 
 def test_too_few_events_and_constants_are_refused():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from hepdecorr.errors import InputError
 from hepdecorr.validation.measures import Evaluation, Measured, over_seeds
@@ -61,6 +62,7 @@ def scan_curves(
         axes[0].axhline(level, color="0.4", linewidth=0.9, linestyle=(0, (4, 3)), label="plain")
     _limit(axes[1], lines, rejection=rejection)
     names = ["AUC", rf"1/JSD at {100 * rejection:g} % rejection [nats$^{{-1}}$]", "MIG"]
+    _plain_numbers(axes[1])
     for ax, name in zip(axes, names, strict=False):
         ax.set_ylabel(name)
         ax.set_xlabel(title)
@@ -226,12 +228,13 @@ def pareto(
     middle, low, high = (float(np.exp(np.mean(np.log(side)))) for side in zip(*limits, strict=True))
     ax.axhspan(low, high, color="0.6", alpha=0.35, linewidth=0, zorder=0)
     ax.axhline(middle, color="0.25", linewidth=1, linestyle="--", zorder=1, label="statistical limit")
-    _front(ax, [(x.value, y.value if resolved else middle) for x, y, resolved in found.values()])
     ax.set_yscale("log")
+    ax.margins(x=0.12, y=0.12)
+    _front(ax, [(x.value, y.value if resolved else middle) for x, y, resolved in found.values()])
+    _plain_numbers(ax)
     title = "AUC" if against == "auc" else f"Signal efficiency at {100 * rejection:g} % rejection"
     ax.set_xlabel(title)
     ax.set_ylabel(rf"1/JSD at {100 * rejection:g} % rejection [nats$^{{-1}}$]")
-    ax.margins(x=0.12, y=0.12)
     ax.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none")
     return drawn
 
@@ -259,9 +262,21 @@ def _point(
 
 
 def _front(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """From the left end of the axes over the best points down to their lower end."""
     best = front(points)
-    x, y = [points[k][0] for k in best], [points[k][1] for k in best]
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    x = [left, *(points[k][0] for k in best), points[best[-1]][0]]
+    y = [points[best[0]][1], *(points[k][1] for k in best), bottom]
     ax.step(x, y, where="pre", color="0.6", linewidth=4, alpha=0.5, zorder=0.8, label="front")
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)
+
+
+def _plain_numbers(ax: Axes) -> None:
+    """On a logarithmic axis numbers without powers; where it is short, between the decades as well."""
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    low, high = ax.get_ylim()
+    ax.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if high / low < 9 else NullFormatter())
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
