@@ -105,7 +105,8 @@ def test_a_scan_of_a_grid_has_a_line_for_each_setting_of_the_other_key(taggers, 
     points.append(PointResult("lost", {"terms.0.beta": 3, "epochs": 8}, failures=["collapsed <b>"]))
     content = ScanInput(
         name="s", title="t <i>", tagger="flat", keys=["terms.0.beta", "epochs"],
-        titles={"terms.0.beta": "beta", "epochs": "epochs"}, points=points, others={"plain": taggers["plain"]},
+        titles={"terms.0.beta": "beta", "epochs": "epochs"}, points=points,
+        others={"plain": taggers["plain"]},
         command="hepdecorr scan", versions={"numpy": "2"},
     )  # fmt: skip
     assert list(scanned._lines(content, [(p, p.of("mbc")) for p in points])) == ["epochs = 8", "epochs = 16"]
