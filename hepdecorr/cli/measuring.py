@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _measured(
         else:
             work[one] = (kept, arrays, settings, half)
     if work:
-        _in_processes(config, work, found, console=console)
+        _measure_all(config, work, found, console=console)
     return found
 
 
@@ -79,27 +80,39 @@ def weights(events: Mapping[str, Any]) -> Any:
     return None if len(weight) == 0 or (weight == weight[0]).all() else weight
 
 
-def _in_processes(
+def _measure_all(
     config: Config,
     work: Mapping[Asked, tuple[Path, Any, Any, Any]],
     found: dict[Asked, Evaluation],
     *,
     console: Console,
 ) -> None:
-    context = multiprocessing.get_context("spawn")
     workers = min(config.training.jobs, len(work))
-    with (
-        show.progress(console) as bars,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool,
-    ):
+    with show.progress(console) as bars:
         task = bars.add_task("measure", total=len(work), note="")
-        futures = {pool.submit(_evaluated, *rest): (one, kept) for one, (kept, *rest) in work.items()}
-        for future in as_completed(futures):
-            one, kept = futures[future]
+        done = _one_by_one(work) if workers == 1 else _side_by_side(work, workers)
+        for one, ready in done:
             with show.blamed(_place(config, one)):
-                found[one] = future.result()
-            write(kept, found[one].to_json().encode())
+                found[one] = ready()
+            write(work[one][0], found[one].to_json().encode())
             bars.advance(task)
+
+
+def _one_by_one(work: Mapping[Asked, tuple[Path, Any, Any, Any]]) -> Iterator[tuple[Asked, Any]]:
+    # A process of its own would only cost its start.
+    with threadpoolctl.threadpool_limits(limits=1):
+        for one, (_, *rest) in work.items():
+            yield one, partial(_evaluated, *rest)
+
+
+def _side_by_side(
+    work: Mapping[Asked, tuple[Path, Any, Any, Any]], workers: int
+) -> Iterator[tuple[Asked, Any]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool:
+        futures = {pool.submit(_evaluated, *rest): one for one, (_, *rest) in work.items()}
+        for future in as_completed(futures):
+            yield futures[future], future.result
 
 
 def _work(
