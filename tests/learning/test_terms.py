@@ -128,6 +128,29 @@ def test_weight_zero_removes_events(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", terms.__all__)
+@pytest.mark.parametrize("given", ["background", "label"])
+def test_fewer_events_than_bins_are_harmless(name: str, given: str) -> None:
+    """Also where a batch has background only, and one class is told nothing."""
+    b = drawn(40)
+    b = b.take((b.y == 0).nonzero()[:12, 0])
+    logit = torch.randn(len(b.y), generator=torch.Generator().manual_seed(1)).requires_grad_()
+    if given == "label" and name in UNKNOWING:
+        given = "all"
+    price = build(name, b, given=given).price(logit, b)
+    price.backward()
+    assert price.isfinite()
+    assert logit.grad.isfinite().all()
+
+
+def test_a_discrete_nuisance_has_no_density() -> None:
+    b = drawn(400)
+    b = b._replace(z=b.z.round())
+    with pytest.raises(InputError, match=r"'mass' has \d different values in \d+ events"):
+        build("GMM", b)
+    build("Softmax", b)
+
+
+@pytest.mark.parametrize("name", terms.__all__)
 def test_a_constant_score_gives_no_nan(name: str) -> None:
     b = drawn(300)
     logit = torch.zeros(300, requires_grad=True)

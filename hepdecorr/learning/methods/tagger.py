@@ -153,7 +153,7 @@ class Tagger(Method):
         def chase(b: Batch) -> dict[str, Tensor]:
             if term.chasing.reversal and play.passed >= term.growth.start:
                 return {"chase": term.latest}  # its gradient is there
-            own = b.take(term.among(b))  # the others would not be looked at
+            own = b.take(term.among(b).nonzero()[:, 0])  # the others would not be looked at
             with torch.no_grad():
                 logit = self.logit(own.x)
             return {"chase": term.chase(logit, own)}

@@ -16,6 +16,7 @@ from hepdecorr.learning.terms.adversary import Guess
 from hepdecorr.learning.terms.entropy import UNIT_GAUSSIAN, conditional_entropy
 from hepdecorr.learning.terms.term import Look
 
+FEWEST_VALUES = 20  # of a nuisance that is not discrete
 EDGE = 1.5  # the components' means start within +- this
 
 
@@ -87,8 +88,16 @@ class GMM(Guess):
             raise InputError(f"GMM: truncated must be [low, high] with low < high, not {list(truncated)}")
 
     def fit(self, b: Batch) -> None:
-        """As every term; all events must lie in the truncated range."""
+        """As every term; each nuisance must have a density, and lie in the truncated range."""
         super().fit(b)
+        for name, column in zip(self.nuisances, self.columns, strict=True):
+            z = b.z[self.among(b), column]
+            values = len(z.unique())
+            if len(z) > 10 * FEWEST_VALUES and values < FEWEST_VALUES:
+                raise InputError(
+                    f"GMM: nuisance {name!r} has {values} different values in {len(z)} events and so no "
+                    "density; take Softmax or DisCo for a discrete nuisance"
+                )
         if self.truncated is None:
             return
         z = self._scaled(b.z[self.among(b)])

@@ -67,13 +67,15 @@ class Nuisance(nn.Module):
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     """Piecewise linear through (xs, ys); xs increasing, equal neighbours allowed; flat outside."""
-    # Ties: from the middle of the run of equal knots, or a nuisance of few values would get extreme ranks.
     right = torch.searchsorted(xs.contiguous(), x.contiguous(), right=True)
-    left = torch.searchsorted(xs.contiguous(), x.contiguous(), right=False)
     last = len(xs) - 1
     high, low = right.clamp(1, last), (right - 1).clamp(0, last - 1)
     width = (xs[high] - xs[low]).clamp_min(1e-300)
     part = ((x - xs[low]) / width).clamp(0, 1)
     between = ys[low] + part * (ys[high] - ys[low])
+    if not (xs[1:] == xs[:-1]).any():
+        return between
+    # Ties: from the middle of the run of equal knots, or a nuisance of few values would get extreme ranks.
+    left = torch.searchsorted(xs.contiguous(), x.contiguous(), right=False)
     tied = 0.5 * (ys[left.clamp_max(last)] + ys[(right - 1).clamp_min(0)])
     return torch.where(right - left > 1, tied, between)

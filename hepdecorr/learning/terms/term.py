@@ -157,8 +157,10 @@ def _top(logit: Tensor, w: Tensor, fraction: float) -> Tensor:
 
 def _tail_weight(logit: Tensor, y: Tensor, w: Tensor, *, eta: float) -> Tensor:
     """1 / (1 - u + eta), shape (n,), with u the rank of the logit in (0, 1) among events of the same y."""
+    if not y.any():
+        return 1 / (1 - ranks(logit, w) + eta)
     weight = torch.empty_like(logit)
-    for label in y.unique() if y.any() else y[:1]:
+    for label in y.unique():
         own = (y == label).nonzero()[:, 0]
         weight[own] = 1 / (1 - ranks(logit[own], w[own]) + eta)
     return weight
