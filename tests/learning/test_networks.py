@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,9 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hepdecorr import catalogue
+from hepdecorr.card import Card
 from hepdecorr.errors import InputError
-from hepdecorr.learning import networks
+from hepdecorr.learning import Data, Play, export, networks
+from hepdecorr.learning.methods import Tagger
 from hepdecorr.learning.networks import Inputs
+from hepdecorr.learning.networks.inputs import read_inputs
 
 HOME = "hepdecorr.learning.networks"
 
@@ -99,3 +104,77 @@ def test_dropout_and_norm_stand_between_layers() -> None:
     net = networks.MLP(["a"], hidden=[4, 4], dropout=0.5, norm=True)
     kinds = [type(m).__name__ for m in net.net]
     assert kinds == ["Linear", "LayerNorm", "SiLU", "Dropout"] * 2 + ["Linear"]
+
+
+def of_two_masses(n: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features whose mean, spread and correlation all change with the last of them, and the label."""
+    draw = torch.Generator().manual_seed(seed)
+    m = torch.rand(n, generator=draw)
+    a, b = torch.randn(2, n, generator=draw)
+    x = torch.stack([(1 + m) * a + 3 * m, (1 - 0.5 * m) * (b + 2 * m * a) - m**2, 5 + m], 1)
+    y = (torch.rand(n, generator=draw) < 0.3).float()
+    return x + 2 * y[:, None] * torch.tensor([1.0, 0.0, 0.0]), y
+
+
+@pytest.mark.parametrize("interpolate", [True, False])
+def test_principal_components_say_nothing_of_what_they_are_taken_in(interpolate: bool) -> None:
+    """Mean 0 and covariance 1 at every value, on events of their own; numpy's covariance judges."""
+    names, spec = ["a", "b", "m"], {"scale": "pca", "within": "m", "bins": 25, "clip": 0}
+    made = Inputs(names, **spec, interpolate=interpolate)
+    x, y = of_two_masses(60_000, seed=1)
+    made.fit(x[y == 0])
+    x, y = of_two_masses(60_000, seed=2)
+    raw, found, m = x[y == 0].numpy(), made(x[y == 0]).numpy(), x[y == 0][:, 2].numpy()
+    assert (found[:, 2] == 0).all()
+    for low in (5.05, 5.3, 5.6, 5.85):
+        own = (m > low) & (m < low + 0.1)
+        assert np.abs(raw[own, :2].mean(0)).max() > 0.1
+        np.testing.assert_allclose(found[own, :2].mean(0), 0, atol=0.07)
+        np.testing.assert_allclose(np.cov(found[own, :2].T), np.eye(2), atol=0.08)
+    # Outside as at the ends; steps only where they were asked for.
+    near = torch.tensor([[1.0, 1.0, v] for v in np.linspace(5.2, 5.8, 2001).tolist()])
+    jumps = made(near).diff(dim=0).abs().max()
+    assert (jumps < 0.02) == interpolate
+    assert torch.isfinite(made(torch.tensor([[1.0, 1.0, -1e6], [1.0, 1.0, 1e6]]))).all()
+
+
+def test_a_tagger_scales_principal_components_by_background(toy: Data, card: Card, tmp_path: Path) -> None:
+    made = Tagger(
+        features=["leaky", "clean", "noise"],
+        nuisances=["mass"],
+        network={"type": "MLP", "hidden": [8], "inputs": {"scale": "pca", "within": "leaky", "bins": 5}},
+        training={"epochs": 1, "batch": 500},
+    )
+    made.learn(toy, Play(seed=1))
+    b = toy.train.all
+    with torch.no_grad():
+        background, signal = (made.network.inputs.of_rows(b.x[b.y == k])[:, 1] for k in (0, 1))
+    assert abs(background.mean()) < 0.03
+    assert signal.mean() > 0.3
+    export(made, card=card, folder=tmp_path / "made", sample=b.x[:300])  # compares with ONNX Runtime
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"scale": "pca"}, "'scale: pca' needs 'within'"),
+        ({"within": "m"}, "no other scale takes it"),
+        ({"scale": "pca", "within": "mm"}, "within 'mm', which is no feature; did you mean 'm'"),
+    ],
+)
+def test_principal_components_that_cannot_be(spec: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Inputs(["a", "m"], **spec)
+
+
+def test_principal_components_of_too_few_events() -> None:
+    made = Inputs(["a", "b", "m"], scale="pca", within="m", bins=25)
+    x, _ = of_two_masses(300, seed=1)
+    with pytest.raises(InputError, match="300 events for a covariance of 3 features in each of 25 bins"):
+        made.fit(x)
+    x = of_two_masses(900, seed=1)[0]
+    x[:, 2] = x[:, 2].round()
+    with pytest.raises(InputError, match="too few different values"):
+        made.fit(x)
+    with pytest.raises(InputError, match="for the features of a row alone"):
+        read_inputs(["a", "m"], {"scale": "pca", "within": "m"}, where="constituent_inputs")

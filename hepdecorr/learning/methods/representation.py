@@ -20,6 +20,7 @@ from hepdecorr.learning.latents.discrete import Relaxed
 from hepdecorr.learning.latents.term import Classes, Latent, LatentTerm, weighted_mean
 from hepdecorr.learning.methods.method import read_training
 from hepdecorr.learning.networks.inputs import read_inputs
+from hepdecorr.learning.networks.principal import fitted_on
 from hepdecorr.learning.networks.mlp import layers
 from hepdecorr.learning.players import Player, Verdict
 from hepdecorr.learning.training import Play
@@ -95,7 +96,7 @@ class Representation(nn.Module):
     def learn(self, data: Data, play: Play) -> None:
         """One stage, 'representation'."""
         sample = data.train.sample(generator=play.generator)
-        self.inputs.fit(sample.x)
+        self.inputs.fit(fitted_on(self.inputs, sample).x)
         for k, one in zip(self.places, self.relaxed, strict=True):
             one.fit(sample.z[:, k], sample.w)  # type: ignore[operator]
         players: dict[str, Player] = {}

@@ -16,6 +16,7 @@ from hepdecorr.learning.methods.drawing import Drawing
 from hepdecorr.learning.methods.judging import Judge
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
 from hepdecorr.learning.networks.building import network as build_network
+from hepdecorr.learning.networks.principal import fitted_on
 from hepdecorr.learning.players import Player
 from hepdecorr.learning.terms.adversary import Adversary
 from hepdecorr.learning.terms.disco import DisCo
@@ -70,7 +71,7 @@ class Tagger(Method):
         """One stage, 'tagger'."""
         self.to(play.device)
         sample = data.train.sample(generator=play.generator)
-        self.network.fit(sample.x)  # type: ignore[operator]
+        self.network.fit(fitted_on(self.network, sample).x)  # type: ignore[operator]
         players: dict[str, Player] = {}
         for name, term in self._each():
             term.fit(sample)

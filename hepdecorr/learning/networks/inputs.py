@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
+from hepdecorr.learning.networks.principal import Principal
 
-SCALES = ("standard", "robust", "quantile", "none")
+SCALES = ("standard", "robust", "quantile", "pca", "none")
 SMALLEST = 1e-6  # a logarithm's argument is clamped here, so that no event gives NaN
 
 
@@ -23,7 +24,8 @@ class Inputs(nn.Module):
     `log: {thrust: {below: 1.002}}` takes log(1.002 - thrust), for values that pile up under a bound.
     `log: {mPi0: {shift: 5e-3, negative: -1}}` gives all negative values, which stand for "none", -1.
     Then the scale: 'standard' (mean, deviation), 'robust' (median, quartiles), 'quantile' (a piecewise
-    linear map through `knots` quantiles to those of a unit Gaussian), or 'none'.  Then clipping to
+    linear map through `knots` quantiles to those of a unit Gaussian), 'pca' (principal components in
+    `bins` of the feature `within`, which itself is taken out; see Principal), or 'none'.  Then clipping to
     [-clip, clip], 0 for none: an event outside the training range gives no wild score.
     """
 
@@ -45,13 +47,28 @@ class Inputs(nn.Module):
         clip: float = 6.0,
         log: Mapping[str, Any] | None = None,
         knots: int = 20,
+        within: str = "",
+        bins: int = 20,
+        interpolate: bool = True,
     ) -> None:
         super().__init__()
         if scale not in SCALES:
             raise InputError(f"inputs: no scale {scale!r}{suggest(scale, SCALES)}")
         if clip < 0 or knots < 3:
             raise InputError("inputs: clip cannot be negative and knots must be at least 3")
+        if (scale == "pca") != bool(within) or bins < 2:
+            raise InputError(
+                "inputs: 'scale: pca' needs 'within', a feature in bins (2 at least) of which it is done; no "
+                "other scale takes it"
+            )
+        if within and within not in features:
+            raise InputError(f"inputs: within {within!r}, which is no feature{suggest(within, features)}")
         self.scale, self.clip = scale, float(clip)
+        self.principal = (
+            Principal(len(features), within=list(features).index(within), bins=bins, interpolate=interpolate)
+            if within
+            else None
+        )
         self._log(list(features), dict(log or {}))
         count = len(features)
         self.register_buffer("shift", torch.zeros(count))
@@ -109,6 +126,9 @@ class Inputs(nn.Module):
         elif self.scale == "robust":
             low, middle, high = _quantiles(x, (0.25, 0.5, 0.75))
             self._set(middle, (high - low) / 1.349)
+        elif self.principal is not None:
+            self._set(x.mean(0), x.std(0))
+            self.principal.fit((x - self.shift) * self.slope)
         elif self.scale == "quantile":
             self._set(x.mean(0), x.std(0))
             self._fit_knots((x - self.shift) * self.slope)
@@ -136,6 +156,8 @@ class Inputs(nn.Module):
         x = (self._logarithms(x) - self.shift) * self.slope
         if self.scale == "quantile":
             x = self._through_knots(x)
+        if self.principal is not None:
+            x = self.principal(x)
         return x.clamp(-self.clip, self.clip) if self.clip else x
 
     def _through_knots(self, x: Tensor) -> Tensor:
@@ -151,9 +173,14 @@ class Inputs(nn.Module):
 def read_inputs(features: Sequence[str], spec: Mapping[str, Any] | None, *, where: str = "inputs") -> Inputs:
     """Inputs as a block of YAML describes them."""
     try:
-        return Inputs(features, **(spec or {}))
+        made = Inputs(features, **(spec or {}))
     except TypeError as err:
-        raise InputError(f"network {where}: {err}; known are scale, clip, log, knots") from None
+        raise InputError(
+            f"network {where}: {err}; known are scale, clip, log, knots, within, bins, interpolate"
+        ) from None
+    if made.principal is not None and where != "inputs":
+        raise InputError(f"network {where}: 'scale: pca' is for the features of a row alone")
+    return made
 
 
 def _quantiles(x: Tensor, at: Sequence[float]) -> list[Tensor]:
