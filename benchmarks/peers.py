@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
@@ -307,6 +308,7 @@ def main() -> None:
     options.add_argument("--only", action="append", help="only what has this in its name; repeatable")
     given = options.parse_args()
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", module="sklearn|hep_ml")
     config = load(CONFIG)
     keep = given.keep or Path(tempfile.mkdtemp())
     keep.mkdir(parents=True, exist_ok=True)
