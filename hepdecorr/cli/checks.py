@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from hepdecorr import catalogue
@@ -10,6 +10,7 @@ from hepdecorr.cli import show
 from hepdecorr.config import Config, Cut
 from hepdecorr.document import Place
 from hepdecorr.errors import InputError
+from hepdecorr.table import Table
 
 # Keys of a tagger's block that are for people and not for the method.
 ABOUT = ("title", "description")
@@ -126,6 +127,19 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
                     f"network: {type(network).__name__} has no fit(x), which sets the scaling of its inputs "
                     f"from the training events; add one, empty if there is nothing to set"
                 )
+
+
+def odd(config: Config, table: Table, taggers: Collection[str]) -> Iterator[tuple[str, str]]:
+    """What is odd about the events that these taggers learn from: the line of the tagger, and a sentence."""
+    from hepdecorr.learning import vetting
+    from hepdecorr.learning.layout import Layout
+
+    for name in config.taggers:
+        if name in taggers:
+            block = config.taggers[name]
+            layout = Layout.of(table, features=block.get("features"), nuisances=block.get("nuisances"))
+            for text in vetting.odd(table, layout, split=config.table_split):
+                yield config.at("taggers", name), text
 
 
 def method_spec(block: dict[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,8 @@ class Analysis:
                     self._say("train", f"finished already: {job.folder}")
                 else:
                     missing.append(job)
+        for place, text in checks.odd(self.config, table, {job.tagger for job in missing}):
+            self._say("train", f"{place}: {text}")
         if missing:
             training.run(missing, self.config, console=self.console, say=self._say, redo=redo)
 

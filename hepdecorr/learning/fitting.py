@@ -25,6 +25,7 @@ from torch import Tensor
 from hepdecorr import __version__, catalogue
 from hepdecorr.card import Card, Feature, Input, Nuisance
 from hepdecorr.errors import InputError
+from hepdecorr.learning import vetting
 from hepdecorr.learning.batches import Batch, Data, Events, labels, product
 from hepdecorr.learning.export import export
 from hepdecorr.learning.form import Form
@@ -120,6 +121,7 @@ def train(
     fabric = _fabric(device, devices, precision)
     with _seeded(seed):
         method = _method(given, layout, base=base)
+        vetting.check(method, data)
         settings = {
             "folder": folder,
             "progress": progress,

@@ -15,6 +15,7 @@ import pytest
 import uproot
 from rich.console import Console
 
+from hepdecorr import table as tables
 from hepdecorr.cli import checks, measuring, proof, stamps, training
 from hepdecorr.cli.steps import Analysis
 from hepdecorr.columnar.filesets import Dataset
@@ -184,3 +185,30 @@ def test_curves_of_one_stage_and_of_several() -> None:
         "tagger: tagger/classify",
         "two: valid/auc",
     }
+
+
+def test_what_is_odd_about_the_events_is_told_with_the_line_of_the_tagger(tmp_path: Path) -> None:
+    draw, rows = np.random.default_rng(1), 400
+    mass = draw.normal(size=rows)
+    made = {"mass": mass, "double": 2 * mass, "other": draw.normal(size=rows)}
+    made |= {"label": np.arange(rows) % 2, "fold": np.arange(rows) % 10}
+    roles = {"mass": "nuisance", "double": "feature", "other": "feature", "label": "label", "fold": "id"}
+    columns = [tables.Column(name, role) for name, role in roles.items()]
+    shard = tables.write_shard(
+        tmp_path / "table", "all.parquet", arrays=made, columns=columns, dataset="all", source="made.root",
+        start=0, stop=rows,
+    )  # fmt: skip
+    table = tables.write_manifest(
+        tmp_path / "table", [shard], columns=columns, datasets={"all": {"use": "all"}}, provenance={}
+    )
+    path = tmp_path / "odd.yaml"
+    path.write_text(
+        "name: odd\nsamples: {datasets: {s: {files: s.root, label: signal}, b: {files: b.root, label: background}}}\n"
+        "nuisances: {mass: {low: -3, high: 3}}\nfeatures: [double, other]\ntaggers:\n"
+        "  sound: {type: Tagger, features: [other]}\n  leaky: {type: Tagger}\n"
+    )
+    config = load(path)
+    ((place, text),) = checks.odd(config, table, {"sound", "leaky"})
+    assert place.endswith("odd.yaml:7: taggers.leaky")
+    assert "feature 'double' is the protected variable 'mass' in other words" in text
+    assert list(checks.odd(config, table, {"sound"})) == []
