@@ -203,7 +203,8 @@ def test_what_is_odd_about_the_events_is_told_with_the_line_of_the_tagger(tmp_pa
     )
     path = tmp_path / "odd.yaml"
     path.write_text(
-        "name: odd\nsamples: {datasets: {s: {files: s.root, label: signal}, b: {files: b.root, label: background}}}\n"
+        "name: odd\nsamples: {datasets: {s: {files: s.root, label: signal}, "
+        "b: {files: b.root, label: background}}}\n"
         "nuisances: {mass: {low: -3, high: 3}}\nfeatures: [double, other]\ntaggers:\n"
         "  sound: {type: Tagger, features: [other]}\n  leaky: {type: Tagger}\n"
     )
