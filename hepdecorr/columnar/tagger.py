@@ -99,6 +99,20 @@ class OnnxTagger:
         """Logit of each row of `x`, as in `scores` -> (n,); it resolves what rounds to a score of 1."""
         return self._run(x, sessions.OUTPUTS[1:])[0]
 
+    def plane(self, events: Any) -> Any:
+        """Both logits of a tagger with two, the axes of an ABCD plane: fields `logit_1` and `logit_2`.
+
+        For a matrix or arrays by name, as `scores` takes them, an array (n, 2).
+        """
+        names = self.card.outputs[len(sessions.OUTPUTS) :]
+        if len(names) != 2:
+            raise InputError(
+                f"{self.source}: the tagger {self.card.name} has one score and no plane; train a DoubleDisCo"
+            )
+        if isinstance(events, ak.Array):
+            return ak.zip({name: self._arranged(events, [name]) for name in names})
+        return np.stack(self._run(events, names), 1)
+
     def inputs(self, events: Any) -> Any:
         """What `scores` takes, of these events or rows: a matrix (n, features), or arrays by name.
 

@@ -32,13 +32,15 @@ class _Outputs(nn.Module):
         super().__init__()
         self.method, self.form, self.posthoc = method, form, posthoc
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         if self.posthoc is None:
-            logit = self.method.logit(joined(self.form, inputs))
+            x = joined(self.form, inputs)
+            logit = self.method.logit(x)
         else:
             *own, nuisances = inputs
-            logit = self.posthoc(self.method.logit(joined(self.form, own)), nuisances)
-        return logit.sigmoid(), logit
+            x = joined(self.form, own)
+            logit = self.posthoc(self.method.logit(x), nuisances)
+        return logit.sigmoid(), logit, *self.method.further(x)
 
 
 def joined(form: Form, inputs: Sequence[Tensor]) -> Tensor:
@@ -129,7 +131,7 @@ def to_onnx(method: Method, *, card: Card, posthoc: Chain | None = None) -> byte
             external_data=False,
             dynamic_shapes={"inputs": tuple(axes[name] for name in example)},
             input_names=list(example),
-            output_names=["score", "logit"],
+            output_names=["score", "logit", *method.beside],
             verbose=False,
         )
     if program is None:
@@ -187,15 +189,18 @@ def check(
             logit, allowed = (v.numpy() for v in _mapped(raw, z, posthoc))
         score = 1 / (1 + np.exp(-logit.astype(np.float64)))
         given = {k: v.numpy() for k, v in inputs.items()} | ({"nuisances": z.numpy()} if posthoc else {})
-        got_score, got_logit = session.run(["score", "logit"], given)
+        got_score, got_logit, *got = session.run(["score", "logit", *method.beside], given)
         if got_logit.shape != (len(x),) or got_score.shape != (len(x),):
             raise InputError(
                 f"tagger {name}: the graph gives shapes {got_score.shape} and {got_logit.shape} for "
                 f"{len(x)} events; logit(x) must have shape (n,)"
             )
         off = np.abs(got_logit - logit)
+        with torch.no_grad():
+            known = [one.numpy() for one in method.further(x)]
+        same = all(np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE) for a, b in zip(got, known, strict=True))
         worst = float(np.max(off / np.maximum(1, np.abs(logit))))
-        if not (off <= allowed).all() or not (np.abs(got_score - score) <= allowed).all():
+        if not same or not (off <= allowed).all() or not (np.abs(got_score - score) <= allowed).all():
             raise InputError(
                 f"tagger {name}: ONNX and torch differ by {worst:.1e} in the logit, more than "
                 f"{TOLERANCE:g}; nothing was written. Bound the inputs (network: inputs: clip) "

@@ -225,6 +225,7 @@ def finish(
         method=_plain(trained.spec),
         seed=trained.seed,
         inputs=inputs(trained, table, nuisances, axis="rows" if objects else "events"),
+        outputs=("score", "logit", *trained.method.beside),
         nuisances=tuple(nuisances),
         objects=_plain(objects or {}),
         conventions=dict(conventions or {}),

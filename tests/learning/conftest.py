@@ -197,7 +197,9 @@ def made_method(name: str) -> Method:
     common = {"features": FEATURES, "nuisances": ["mass"], "network": net, "training": short}
     if name == "tagger":
         chased = {"type": "GMM", "nuisance": "mass", "steps": 2, "batch": 200, "hidden": [8]}
-        return Tagger(terms=[{"type": "DisCo", "nuisance": "mass"}, chased], **common)
+        return Tagger(
+            terms=[{"type": "DisCo", "nuisance": "mass", "hold": {"sample": 300}}, chased], **common
+        )
     critic = {"type": "Conditional", "hidden": [8], "steps": 2, "batch": 200}
     terms = [{"type": "KL"}, {"type": "SupervisedAlignment"}]
     terms += [{"type": "TotalCorrelation", "beta": 5, "estimator": critic}]
@@ -234,6 +236,7 @@ SPECS: dict[str, dict] = {
     "plain": {"type": "Tagger"},
     "disco": {"type": "Tagger", "terms": [{"type": "DisCo", "nuisance": "mass", "strength": 10}]},
     "pivot": {"type": "Tagger", "terms": [{"type": "GMM", "nuisance": "mass", "hidden": [24], "batch": 512}]},
+    "double": {"type": "DoubleDisCo", "terms": [{"type": "DisCo", "nuisance": "mass", "strength": 10}]},
     "excised": {
         "type": "Excised",
         "representation": {

@@ -1,8 +1,9 @@
 """Methods that YAML names as `method: {type: ...}`."""
 
 from hepdecorr.learning.methods.anomaly import Anomaly
+from hepdecorr.learning.methods.double_disco import DoubleDisCo
 from hepdecorr.learning.methods.excised import Excised
 from hepdecorr.learning.methods.method import Method as Method
 from hepdecorr.learning.methods.tagger import Tagger
 
-__all__ = ["Anomaly", "Excised", "Tagger"]
+__all__ = ["Anomaly", "DoubleDisCo", "Excised", "Tagger"]

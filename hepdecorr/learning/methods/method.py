@@ -22,7 +22,12 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 class Method(nn.Module):
-    """A method of your own has these three verbs; `learn` calls `play` once for each stage."""
+    """A method of your own has these verbs; `learn` calls `play` once for each stage.
+
+    One that gives more than a score names it in `beside`: further outputs of the graph.
+    """
+
+    beside: tuple[str, ...] = ()
 
     @abstractmethod
     def learn(self, data: Data, play: Play) -> None:
@@ -35,6 +40,10 @@ class Method(nn.Module):
     def reveal(self, validation: Batch) -> Arrays:  # noqa: ARG002
         """Arrays by name that a report shows and the graph does not tell; none for most methods."""
         return {}
+
+    def further(self, x: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002  by default there is nothing
+        """What `beside` names, each of shape (n,)."""
+        return ()
 
     def forward(self, x: Tensor) -> Tensor:
         """Score of shape (n,) in [0, 1] for raw rows of shape (n, width)."""

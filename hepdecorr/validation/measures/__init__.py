@@ -4,6 +4,7 @@
 per event; every measure takes weights. Results are frozen dataclasses with `to_dict`.
 """
 
+from hepdecorr.validation.measures.abcd import Abcd, Regions, abcd, regions
 from hepdecorr.validation.measures.audit import Audit, audit
 from hepdecorr.validation.measures.compare import Spread, holm, over_seeds, resolved, significant, verdict
 from hepdecorr.validation.measures.dependence import DistanceCorrelation, dcor2
@@ -30,6 +31,7 @@ from hepdecorr.validation.measures.slices import Information, InSlices, Slice, S
 
 __all__ = [
     "REJECTIONS",
+    "Abcd",
     "Audit",
     "Closure",
     "Comparison",
@@ -43,12 +45,14 @@ __all__ = [
     "Measured",
     "Profile",
     "Protected",
+    "Regions",
     "Roc",
     "Sculpting",
     "SignalEfficiency",
     "Slice",
     "Slices",
     "Spread",
+    "abcd",
     "auc",
     "audit",
     "clopper_pearson",
@@ -68,6 +72,7 @@ __all__ = [
     "plain",
     "profile",
     "quantile_map",
+    "regions",
     "rejection_factor",
     "resolved",
     "roc",

@@ -3,6 +3,7 @@
 Every figure is legible in grey: line styles, markers and hatches repeat what the colours say.
 """
 
+from hepdecorr.validation.plots.abcd import abcd_closure
 from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, trade_off
 from hepdecorr.validation.plots.history import training_history
 from hepdecorr.validation.plots.images import average, jet_images
@@ -25,6 +26,7 @@ __all__ = [
     "Second",
     "Spectrum",
     "Step",
+    "abcd_closure",
     "average",
     "density",
     "density_by_nuisance",
