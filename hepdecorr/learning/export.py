@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import expit
 from torch import Tensor, nn
 
 from hepdecorr.card import METADATA_KEY, Card
@@ -187,7 +188,7 @@ def check(
         with torch.no_grad():
             raw = method.logit(x)
             logit, allowed = (v.numpy() for v in _mapped(raw, z, posthoc))
-        score = 1 / (1 + np.exp(-logit.astype(np.float64)))
+        score = expit(logit.astype(np.float64))
         given = {k: v.numpy() for k, v in inputs.items()} | ({"nuisances": z.numpy()} if posthoc else {})
         got_score, got_logit, *got = session.run(["score", "logit", *method.beside], given)
         if got_logit.shape != (len(x),) or got_score.shape != (len(x),):

@@ -183,8 +183,12 @@ class Held:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"multiplier": self._multiplier, "strain": self._strain, "since": self._since}
+        known = {name: dict(measure.known) for name, measure in self._samples.items()}
+        moved = {"multiplier": self._multiplier, "strain": self._strain, "since": self._since}
+        return moved | {"known": known}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Back to what a checkpoint kept."""
         self._multiplier, self._strain, self._since = state["multiplier"], state["strain"], state["since"]
+        for name, measure in self._samples.items():
+            measure.known = dict(state["known"][name])

@@ -77,7 +77,7 @@ class Measure:
         }[kind]
         # Without `bulk` only the look with the tail weight: another term answers for the other.
         self._tails = ((0.0,) if bulk or not term.tail else ()) + ((term.tail,) if term.tail else ())
-        self._known: dict[str, float] = {}
+        self.known: dict[str, float] = {}  # floors, found once; a training that goes on must not find others
 
     def __call__(self, logit: Tensor) -> list[Dependence]:
         """The looks at this sample, for the logits of its events, shape (n,)."""
@@ -112,9 +112,9 @@ class Measure:
                 s = ranks(own.logit.double(), w)
                 arrays = tuple(t.double().cpu().numpy() for t in (s, z, w))
                 name = f"{own.name}_tail" if tail else own.name
-                if name not in self._known:
-                    self._known[name] = _dealt(*arrays)
-                yield Dependence(name, unbiased_dcor2(*arrays), self._bound(self._known[name]))
+                if name not in self.known:
+                    self.known[name] = _dealt(*arrays)
+                yield Dependence(name, unbiased_dcor2(*arrays), self._bound(self.known[name]))
 
     def _jsd(self, logit: Tensor) -> Iterator[Dependence]:
         """Excess of the divergence over its floor at each rejection, for as many equally filled bins."""
@@ -136,12 +136,12 @@ class Measure:
         """I(score; nuisance) in nats on bins, finer towards the tail; floor by dealing the nuisances."""
         for own in self._each(logit):
             nats = partial(mutual_information, own.logit, w=own.w, bins=BINS, tail=bool(self._term.tail))
-            if own.name not in self._known:
+            if own.name not in self.known:
                 generator = torch.Generator().manual_seed(1)
                 lots = (torch.randperm(len(own.z), generator=generator) for _ in range(DEALS // 4))
                 dealt = [nats(own.z[lot.to(own.z.device)]) for lot in lots]
-                self._known[own.name] = float(np.quantile(dealt, LEVEL))
-            yield Dependence(own.name, nats(own.z), self._bound(self._known[own.name]))
+                self.known[own.name] = float(np.quantile(dealt, LEVEL))
+            yield Dependence(own.name, nats(own.z), self._bound(self.known[own.name]))
 
     def _price(self, logit: Tensor) -> Iterator[Dependence]:
         """The term's own price beyond what it asks when the nuisances are dealt to the events by lot."""
