@@ -15,8 +15,9 @@ from hepdecorr.learning.batches import Data, labels, product
 from hepdecorr.learning.layout import Layout
 from hepdecorr.learning.methods.method import Method
 from hepdecorr.learning.players import Recipe
+from hepdecorr.learning.terms.adversary import Adversary
 from hepdecorr.learning.terms.gmm import GMM
-from hepdecorr.learning.terms.term import FEWEST, Adversary, Term
+from hepdecorr.learning.terms.term import FEWEST, Term
 from hepdecorr.table import Selection, Split, Table
 
 LOOKED_AT = 20_000  # events of each dataset in which something odd is looked for

@@ -16,9 +16,10 @@ from hepdecorr.learning.methods.method import Method, cross_entropy, read_traini
 from hepdecorr.learning.methods.tagger import PAYING, build_terms, read_holds
 from hepdecorr.learning.networks.building import network as build_network
 from hepdecorr.learning.players import Player, Verdict
+from hepdecorr.learning.terms.adversary import Adversary
 from hepdecorr.learning.terms.disco import distance_correlation
 from hepdecorr.learning.terms.strength import Growth
-from hepdecorr.learning.terms.term import FEWEST, Adversary, Term, ranks
+from hepdecorr.learning.terms.term import FEWEST, Term, ranks
 from hepdecorr.learning.training import Play
 
 
