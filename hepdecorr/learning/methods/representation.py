@@ -20,8 +20,8 @@ from hepdecorr.learning.latents.discrete import Relaxed
 from hepdecorr.learning.latents.term import Classes, Latent, LatentTerm, weighted_mean
 from hepdecorr.learning.methods.method import read_training
 from hepdecorr.learning.networks.inputs import read_inputs
-from hepdecorr.learning.networks.principal import fitted_on
 from hepdecorr.learning.networks.mlp import layers
+from hepdecorr.learning.networks.principal import fitted_on
 from hepdecorr.learning.players import Player, Verdict
 from hepdecorr.learning.training import Play
 
