@@ -56,9 +56,7 @@ def plane(config: Config, models: Mapping[str, Path]) -> Plane | None:
         return None  # a report can be made where only the scores are
     names = table.names("feature")
     taggers = {name: OnnxTagger(path, base=config.base) for name, path in models.items()}
-    if len(names) != 2 or any(
-        one.feature_names != names or one.card.constituents for one in taggers.values()
-    ):
+    if len(names) != 2 or any(one.card.constituents or not one.feature_names for one in taggers.values()):
         return None
     chosen = Selection("test", config.table_split)
     rows = table.read([*names, *config.protected, "label"], select=chosen)
@@ -68,14 +66,13 @@ def plane(config: Config, models: Mapping[str, Path]) -> Plane | None:
     order = np.random.default_rng(0).permutation(len(rows["label"]))[:EVENTS]
     points = np.stack([rows[name][order] for name in names], 1).astype(np.float64)
     x, y = (_span(points[:, k]) for k in (0, 1))
-    inputs = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).astype(np.float32)
+    grid = dict(zip(names, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).T.astype(np.float32), strict=True))
+    # A tagger may take one of the two alone.
+    logits = {name: one.logits(one.stack(grid)).astype(np.float64) for name, one in taggers.items()}
     return Plane(
         x=x,
         y=y,
-        logits={
-            name: one.logits(inputs).reshape(len(y), len(x)).astype(np.float64)
-            for name, one in taggers.items()
-        },
+        logits={name: one.reshape(len(y), len(x)) for name, one in logits.items()},
         points=points,
         label=rows["label"][order],
         nuisances={name: rows[name][order] for name in config.protected},
