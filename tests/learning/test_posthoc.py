@@ -360,3 +360,28 @@ def test_a_transform_of_ones_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(apply(block, np.ones(3), {"m": np.ones(3)}), [2, 2, 2])
     with pytest.raises(InputError, match="must derive from"):
         Chain.read([{"type": "mine.py:no_transform", "nuisance": "m"}], known=["m"], base=tmp_path)
+
+
+def test_a_tagger_on_constituents(jet_table, tmp_path: Path) -> None:
+    table = jet_table()
+    spec = {
+        "type": "Tagger",
+        "network": {"type": "DeepSets"},
+        "training": {"epochs": 1, "batch": 300},
+        "posthoc": [{"type": "QuantileMap", "nuisance": "mass", "thresholds": 21}],
+    }
+    trained = train(spec, table=table, split=SPLIT, seed=1, device="cpu")
+    about = {"nuisances": [Nuisance(name="mass", low=-3, high=3)], "rejections": (0.5,), "config_hash": ""}
+    opened = OnnxTagger(finish(trained, name="jets", folder=tmp_path / "jets", table=table, **about))
+    assert [i.name for i in opened.card.inputs] == ["features", "constituents", "mask", "nuisances"]
+    b = trained.data.validation.all
+    parts = trained.data.validation.form.unpack(b.x)
+    given = {
+        "features": parts.features.numpy(),
+        "constituents": parts.constituents.numpy(),
+        "mask": parts.mask.float().numpy(),
+        "nuisances": b.z.numpy(),
+    }
+    with torch.no_grad():
+        wanted = trained.posthoc(trained.method.logit(b.x), b.z).numpy()
+    np.testing.assert_allclose(opened.logits(given), wanted, rtol=1e-4, atol=1e-4)

@@ -20,6 +20,7 @@ def card(
     features: tuple[str, ...] = (),
     constituents: tuple[str, ...] = CONSTITUENTS,
     length: int = LENGTH,
+    mapped: tuple[str, ...] = (),
     **changed: Any,
 ) -> Card:
     """A card of a tagger of FatJets with raw constituents."""
@@ -32,6 +33,9 @@ def card(
         axes = ["rows", "constituents"]
         inputs.append({"name": "constituents", "axes": [*axes, "features"], "features": named, **about})
         inputs.append({"name": "mask", "axes": axes, "features": [], **about})
+    if mapped:
+        named = [{"name": n} for n in mapped]
+        inputs.append({"name": "nuisances", "axes": ["rows", "features"], "features": named})
     content = {
         "name": "toy",
         "method": {"type": "Tagger"},
@@ -94,13 +98,15 @@ def model(
     nodes += [
         helper.make_node("Concat", seen, ["all"], axis=1),
         helper.make_node("Gemm", ["all", random("w", size, 1), random("b", 1)], ["out"]),
-        helper.make_node("Reshape", ["out", constant("flat", np.array([-1]))], ["logit"]),
+        helper.make_node("Reshape", ["out", constant("flat", np.array([-1]))], ["plain"]),
+        *_behind(of, constant),
         helper.make_node("Sigmoid", ["logit"], ["score"]),
     ]
     shapes = {
         "features": ["rows", each],
         "constituents": ["rows", "constituents", many],
         "mask": ["rows", "constituents"],
+        "nuisances": ["rows", len(of.nuisance_names)],
     }
     given = [
         helper.make_tensor_value_info(
@@ -114,6 +120,18 @@ def model(
     helper.set_model_props(made, {METADATA_KEY: (says or of).to_json()})
     content: bytes = made.SerializeToString()
     return content
+
+
+def _behind(of: Card, constant: Any) -> list[onnx.NodeProto]:
+    """A hundredth of the nuisances' sum on top of the logit, where the card has some."""
+    if not of.nuisance_names:
+        return [helper.make_node("Identity", ["plain"], ["logit"])]
+    axis, share = constant("axis", np.array([1])), constant("hundredth", np.float32(0.01))
+    return [
+        helper.make_node("ReduceSum", ["nuisances", axis], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", share], ["part"]),
+        helper.make_node("Add", ["plain", "part"], ["logit"]),
+    ]
 
 
 def _sets(many: int, width: int, constant: Any, random: Any) -> list[onnx.NodeProto]:

@@ -105,6 +105,34 @@ def test_events_rows_and_arrays_agree(
     np.testing.assert_array_equal(both.logit(rows, columns=columns), ak.flatten(logits))
 
 
+@pytest.mark.parametrize("features", [(), ("FatJet.pt", "FatJet.tau2")])
+@pytest.mark.parametrize("mode", ["virtual", "eager"])
+def test_a_map_takes_the_nuisances_of_each_jet(
+    taggers: ModuleType, files: dict[str, Path], opened: Any, features: tuple[str, ...], mode: str
+) -> None:
+    names = ("FatJet.mass", "FatJet.pt")
+    plain, mapped = (
+        OnnxTagger(taggers.model(of=taggers.card(features=features, mapped=m)), batch_size=24)
+        for m in ((), names)
+    )
+    events = opened(files["pfnano_raw"], mode=mode)
+    assert mapped.column_names == [*features, *(n for n in names if n not in features)]
+    logit = mapped.logit(events)
+    more = 0.01 * (events["FatJet"]["mass"] + events["FatJet"]["pt"])
+    np.testing.assert_allclose(
+        ak.to_numpy(ak.flatten(logit)),
+        ak.to_numpy(ak.flatten(plain.logit(events) + more)),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    rows = objects.rows(events, SPEC)
+    given = mapped.inputs(rows)
+    assert given["nuisances"].shape == (len(rows), 2)
+    np.testing.assert_allclose(mapped.logits(given), ak.flatten(logit), atol=1e-5)
+    columns = compute(mapped.column_names, rows)
+    np.testing.assert_array_equal(mapped.logit(rows, columns=columns), ak.flatten(logit))
+
+
 def test_what_leading_leaves_out_is_scored_too(taggers: ModuleType, toy: OnnxTagger, raw: Any) -> None:
     card = taggers.card(objects={**SPEC, "leading": 1})
     assert ak.all(OnnxTagger(taggers.model(of=card))(raw) == toy(raw))
