@@ -213,3 +213,20 @@ def test_what_is_odd_about_the_events_is_told_with_the_line_of_the_tagger(tmp_pa
     assert place.endswith("odd.yaml:7: taggers.leaky")
     assert "feature 'double' is the protected variable 'mass' in other words" in text
     assert list(checks.odd(config, table, {"sound"})) == []
+
+
+def test_a_report_finds_the_latents_that_lie_beside_a_tagger(tmp_path: Path) -> None:
+    arrays = {name: np.zeros((1, 4, 2)) for name in ("change", "change_error", "change_raw", "observed")}
+    arrays |= {"observed_error": np.zeros((1, 4, 2)), "mean": np.ones((5, 3)), "nuisance": np.ones((5, 1))}
+    arrays |= {"weight": np.ones(5), "keep": np.array([0, 1, 1]), "moved": np.array([0])}
+    arrays |= {"nuisances": np.array(["m_bc"]), "shifts": np.array([-2.0, -1, 1, 2])}
+    models = {name: tmp_path / name for name in ("plain-1", "cut-1", "cut-2")}
+    for name, folder in models.items():
+        folder.mkdir()
+        if name.startswith("cut"):
+            np.savez_compressed(folder / "latents.npz", **arrays)
+    cards: Any = dict.fromkeys(models, SimpleNamespace(feature_names=["a", "b"]))
+    found = proof._latents(models, cards)
+    assert {name: len(seeds) for name, seeds in found.items()} == {"cut": 2}
+    assert found["cut"][0].features == ("a", "b")
+    assert found["cut"][1].nuisances == ("m_bc",)
