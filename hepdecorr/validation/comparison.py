@@ -167,7 +167,9 @@ def said(one: Difference) -> Cell:
         return Cell("not separable")
     # A smaller JSD is better.
     ahead = one.first if (one.value.value > 0) != one.figure.startswith("jsd") else one.second
-    return Cell(f"{ahead} is better", "good")
+    # Of one training each, the events tell; another training may turn the order.
+    alone = ", of these trainings" if max(one.seeds) == 1 else ""
+    return Cell(f"{ahead} is better{alone}", "good")
 
 
 def told(one: Difference) -> list[str | Cell]:

@@ -144,8 +144,9 @@ def test_a_comparison_tells_the_audit_the_cost_and_what_is_separable(taggers, sa
     assert "hepdecorr compare x" in text
     assert {"compare.csv", "compare.html", "compare.json", "figures"} == {p.name for p in tmp_path.iterdir()}
     said = [comparison.said(one).content for one in differences.differences]
-    assert all(one == "not separable" or one.endswith("is better") for one in said)
+    assert all(one == "not separable" or one.endswith("is better, of these trainings") for one in said)
     jsd = dataclasses.replace(differences.differences[0], figure="jsd m 0.9", separable=True)
     jsd = dataclasses.replace(jsd, value=dataclasses.replace(jsd.value, value=0.1))
     # The smaller divergence is the better one.
-    assert comparison.said(jsd).content == f"{jsd.second} is better"
+    assert comparison.said(jsd).content == f"{jsd.second} is better, of these trainings"
+    assert comparison.said(dataclasses.replace(jsd, seeds=(5, 5))).content == f"{jsd.second} is better"
