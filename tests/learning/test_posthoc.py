@@ -216,6 +216,8 @@ def test_background_that_says_nothing(name: str, change: dict, message: str) -> 
         ([{"type": "Chain", "transforms": []}], "must derive from"),
         ([{"type": "FixedEfficiency", "nuisance": "mass", "rejection": 95}], "lies between 0 and 1"),
         ([{"type": "Transport", "nuisance": "mass", "flow": {"step": 3}, "form": "flow"}], "no 'step'"),
+        ([{"type": "Transport", "nuisance": "mass", "form": "flwo"}], "no form 'flwo'; did you mean 'flow'"),
+        ([{"type": "FixedEfficiency", "nuisance": "mass", "form": "kn"}], "did you mean 'knn'"),
         ({"maps": [{"type": "DDT", "nuisance": "mass"}], "into": "grap"}, "no 'grap'; did you mean 'graph'"),
         ({"map": [{"type": "DDT", "nuisance": "mass"}]}, "posthoc must list transforms"),
     ],

@@ -14,7 +14,7 @@ from hepdecorr.learning.posthoc.transform import Background, Transform
 
 
 class DDT(Transform):
-    """t' = t - M (rho - ref): Dolen, Harris, Marzani, Rappoccio, Tran, JHEP 05 (2016) 156, eq. 3.4.
+    """t' = t - M (rho - ref): Dolen, Harris, Marzani, Rappoccio, Tran, JHEP 05 (2016) 156, sect. 3.
 
     M is the slope of the background's mean score in `bins` bins of equal content of rho, fitted where rho
     lies in `range` (default: everywhere); `ref` (default: the middle of the range) is where the score stays

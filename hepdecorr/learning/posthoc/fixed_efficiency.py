@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.posthoc.distribution import POINTS, Estimate, cells, ranked
 from hepdecorr.learning.posthoc.grid import Axis, Curve, knots, quantiles
@@ -18,7 +19,7 @@ FORMS = ("smooth", "binned", "knn")
 class FixedEfficiency(Transform):
     """t = s - q(z), q the score below which the share `rejection` of background lies at z.
 
-    ATLAS, ATL-PHYS-PUB-2018-014, sect. 4.3.3 (there D2 at 16 % of the background, in rho and pT).  A cut at
+    ATLAS, ATL-PHYS-PUB-2018-014 (there D2 at 16 % of the background, in rho and pT).  A cut at
     t > 0 passes 1 - rejection everywhere; other cuts sculpt as far as the shape of the score changes with z.
 
     form: 'smooth' and 'binned' as Estimate has them, whose arguments these are; 'knn', the paper's, takes the
@@ -39,6 +40,8 @@ class FixedEfficiency(Transform):
         neighbours: int = 5,
     ) -> None:
         super().__init__(nuisance, most=2)
+        if form not in FORMS:
+            raise InputError(f"posthoc: FixedEfficiency: no form {form!r}{suggest(str(form), FORMS)}")
         if not 0 < rejection < 1:
             raise InputError(f"posthoc: FixedEfficiency: rejection {rejection}; it lies between 0 and 1")
         if type(neighbours) is not int or neighbours < 1:

@@ -19,6 +19,7 @@ from hepdecorr.learning.posthoc.distribution import LEAST_RISE, POINTS, Estimate
 from hepdecorr.learning.posthoc.grid import Axis, knots, quantiles
 from hepdecorr.learning.posthoc.transform import Array, Background, Transform
 
+FORMS = ("smooth", "binned", "flow")
 LEARNT = {"pieces": 12, "hidden": (32, 32), "steps": 2000, "batch": 4096, "lr": 5e-3, "seed": 0}
 
 
@@ -26,7 +27,7 @@ class Transport(Transform):
     """t = F^-1(F(s|z)): the score that has the same place in all background as s has in that at z.
 
     In one dimension this monotone rearrangement is the optimal transport for every convex cost (Villani,
-    Topics in Optimal Transportation, 2003, theorem 2.18).  Like QuantileMap it is flat at every cut, and it
+    Topics in Optimal Transportation, 2003, sect. 2.2).  Like QuantileMap it is flat at every cut, and it
     keeps the scale of the score: where nothing depends on z, it changes nothing.
 
     form: 'smooth' and 'binned' as Estimate has them, whose arguments these are.  'flow' learns the map: a
@@ -46,6 +47,8 @@ class Transport(Transform):
         flow: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(nuisance, most=2)
+        if form not in FORMS:
+            raise InputError(f"posthoc: Transport: no form {form!r}{suggest(str(form), FORMS)}")
         for key in flow or {}:
             if key not in LEARNT:
                 raise InputError(f"posthoc: Transport: flow: no {key!r}{suggest(str(key), LEARNT)}")
