@@ -103,5 +103,5 @@ def check(opened: ort.InferenceSession, card: Card, source: str) -> None:
                 f"{source}: the graph takes shape {shape}, its card has {len(given.features)} features"
                 + (f" in {given.name!r}, for any number of constituents" if given.name in _CLOUDS else "")
             )
-    if missing := set(OUTPUTS) - {o.name for o in opened.get_outputs()}:
+    if missing := {*OUTPUTS, *card.outputs} - {o.name for o in opened.get_outputs()}:
         raise InputError(f"{source}: the graph has no output {min(missing)!r}")

@@ -182,6 +182,8 @@ def model(
         helper.make_node("Reshape", ["out", constant("flat", np.array([-1]))], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["score"]),
     ]
+    axes = {"logit_1": "Identity", "logit_2": "Neg"}
+    nodes += [helper.make_node(axes[o], ["logit"], [o]) for o in outputs if o in axes]
     graph = helper.make_graph(
         nodes,
         kind,

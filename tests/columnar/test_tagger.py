@@ -138,6 +138,21 @@ def test_events_and_their_matrix_agree(
     assert len(events.score) == 800
 
 
+def test_a_tagger_of_two_networks_gives_a_plane(
+    toy: OnnxTagger, events: Any, making: ModuleType, code: Path
+) -> None:
+    outputs = ("score", "logit", "logit_1", "logit_2")
+    double = OnnxTagger(making.model(of=making.card(outputs=outputs), outputs=outputs), base=code)
+    plane = double.plane(events)
+    np.testing.assert_array_equal(plane.logit_1, double.logit(events))
+    np.testing.assert_array_equal(plane.logit_2, -double.logit(events))
+    x = double.inputs(events)
+    np.testing.assert_array_equal(double.plane(x), np.stack([plane.logit_1, plane.logit_2], 1))
+    assert double.plane(x[:0]).shape == (0, 2)
+    with pytest.raises(InputError, match="tagger toy has one score and no plane"):
+        toy.plane(events)
+
+
 def test_virtual_events_read_only_what_is_needed(toy: OnnxTagger, events: Any, ntuple: Path) -> None:
     log: list[Any] = []
     virtual = read(ntuple, "virtual", access_log=log)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from hepdecorr.errors import InputError
 from hepdecorr.learning import Data, Events, fitting, vetting
@@ -137,3 +139,30 @@ def test_a_collapsed_tagger_is_told_what_to_do(toy: Data) -> None:
     assert "separates no more (AUC 0.5" in verdict.complaint
     assert "lower the strength (disco_mass 500), or let it be found (hold:" in verdict.complaint
     assert "strength" not in plain.complaint
+
+
+def test_a_tagger_whose_training_diverged_is_exported_and_says_so(make_table, tmp_path: Path) -> None:
+    (tmp_path / "breaking.py").write_text(
+        "from hepdecorr.learning.terms import Term\n"
+        "class Breaking(Term):\n"
+        "    looks = 0\n"
+        "    def price(self, logit, b):\n"
+        "        self.looks += self.training and logit.requires_grad\n"
+        "        return logit.mean() * (float('nan') if self.looks > 14 else 0.0)\n"
+    )
+    spec = {
+        "type": "Tagger",
+        "network": {"type": "MLP", "hidden": [4]},
+        "training": {"epochs": 9, "batch": 300},
+    }
+    spec["terms"] = [{"type": "breaking.py:Breaking", "nuisance": "mass"}]
+    table = make_table()
+    trained = fitting.train(spec, table=table, split=SPLIT, seed=1, device="cpu", base=tmp_path)
+    folder = fitting.finish(
+        trained, name="made", folder=tmp_path / "made", table=table, nuisances=(), config_hash="",
+        rejections=(0.5,),
+    )  # fmt: skip
+    about = yaml.safe_load((folder / "card.yaml").read_text())["training"]
+    assert about["stable"] is False
+    assert re.search(r"diverged in epoch 3: tagger/\w+ is nan, and epoch \d was kept", about["reasons"][0])
+    assert all(torch.isfinite(p).all() for p in trained.method.parameters())
