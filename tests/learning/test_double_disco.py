@@ -1,4 +1,4 @@
-"""Two classifiers as the axes of an ABCD plane, on the Gaussian toy of 2007.14400, section 3, made small."""
+"""Two classifiers as the axes of an ABCD plane, on the Gaussian toy of 2007.14400, made small."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def closure(method: DoubleDisCo) -> Abcd:
 
 
 def single() -> Abcd:
-    """One classifier on x1 and x2, decorrelated from x0, which is the other axis (section 3.1)."""
+    """One classifier on x1 and x2, decorrelated from x0, which is the other axis."""
     torch.manual_seed(1)
     net = Tagger(
         features=FEATURES[1:],
@@ -89,7 +89,7 @@ def test_single_and_double_disco_close_and_two_plain_networks_do_not() -> None:
         for point in scan.regions:
             assert point.closure.value == pytest.approx(1, abs=0.1 + 2 * point.closure.std)
     assert plain.regions[-1].closure.value < 0.4
-    # Both axes are classifiers: at the same background in A there is more signal (figure 3).
+    # Both axes are classifiers: at the same background in A there is more signal.
     assert both.regions[-1].signal_efficiency > one.regions[-1].signal_efficiency
 
 

@@ -98,14 +98,14 @@ class Hold:
 
 
 class Held:
-    """A term whose strength moves until its constraint holds (Platt, Barr, NIPS 1987, eqs. 8-10, 18).
+    """A term whose strength moves until its constraint holds: modified differential multipliers.
 
-    They descend f + m g + c g^2 / 2 and let the multiplier ascend, dm/dt = g; the damping c keeps both from
-    circling each other.  Here g is the logarithm of the worst look in units of its bound, between -1 and 1,
-    and the multiplier moves in its logarithm, d log m / dt = rate g (t: the fraction of the stage that has
-    passed): what is needed differs by orders of magnitude from case to case, must not be negative, and has
-    to be found within a few epochs.  The strength is m (1 + c g).  What is looked at are the averaged
-    weights, which are kept, and not those that jitter.
+    Platt, Barr (Constrained differential optimization, NIPS 1987) descend f + m g + c g^2 / 2 and let the
+    multiplier ascend, dm/dt = g; the damping c keeps both from circling each other.  Here g is the logarithm
+    of the worst look in units of its bound, between -1 and 1, and the multiplier moves in its logarithm,
+    d log m / dt = rate g (t: the fraction of the stage that has passed): what is needed differs by orders of
+    magnitude from case to case, must not be negative, and has to be found within a few epochs.  The strength
+    is m (1 + c g).  What is looked at are the averaged weights, which are kept, and not those that jitter.
 
     bulk: whether a term with a tail weight answers for the events as they are, too.
     """

@@ -1,7 +1,7 @@
 """Does the background factorise in the plane of two scores? The closure of the ABCD method.
 
 Region A passes both cuts, B the first alone, C the second alone, D neither; if the two are independent on
-background, N_A = N_B N_C / N_D (2007.14400, eq. 1), and three regions predict the fourth.
+background, N_A = N_B N_C / N_D (2007.14400), and three regions predict the fourth.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def regions(
     """The closure at one pair of cuts.
 
     The relative variance of a region is sum w^2 / (sum w)^2, and those of regions add up.  Contamination is
-    (N_s / N_b in a control region) / (N_s / N_b in A) (2007.14400, section 2); InputError where a region
+    (N_s / N_b in a control region) / (N_s / N_b in A) (2007.14400); InputError where a region
     holds no background.
     """
     f, g, y, w = checked(weight, first=first, second=second, label=label)
