@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hepdecorr.learning.latents.term import Latent
+from hepdecorr.learning.precision import in_full
 
 LOG_2PI = math.log(2 * math.pi)
 LOG2_E = 1 / math.log(2)
@@ -82,7 +83,8 @@ def aggregate_density(latent: Latent, weights: Weights, dims: list[int]) -> Tens
     # (z - m)^2 / v = z^2 (1/v) - 2 z (m/v) + m^2/v: one matrix product gives all pairs.
     query = torch.cat([z**2, z, torch.ones_like(z[:, :1])], 1)
     key = torch.cat([-0.5 * inverse, mean * inverse, log_base[:, None] - 0.5 * constant], 1)
-    mixed = _BlockMixture.apply(query, key, *ratios)
+    with in_full(z):
+        mixed = _BlockMixture.apply(query, key, *ratios)
     return mixed - weights.total.to(z).log()
 
 

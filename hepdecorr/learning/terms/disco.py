@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch
+from hepdecorr.learning.precision import in_full
 from hepdecorr.learning.terms.term import Term
 
 
@@ -94,7 +95,7 @@ def distance_correlation(s: Tensor, z: Tensor, w: Tensor, *, unbiased: bool = Fa
     z, w = z[order], w[order]
     below = torch.searchsorted(s.detach(), s.detach())
     above = torch.searchsorted(s.detach(), s.detach(), right=True)
-    with torch.no_grad():
+    with torch.no_grad(), in_full(s):
         b_row = _row_means(z, w)
         b_mean = (w * b_row).sum()
         b_variance = _mean_square(z.double(), w.double()) - 2 * (w * b_row**2).sum() + b_mean**2

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch
+from hepdecorr.learning.precision import in_full
 from hepdecorr.learning.terms.term import FEWEST, Term
 
 
@@ -32,5 +33,7 @@ class Penalty(Term):
         for own in self.apart(look):
             if own.sum() >= FEWEST:
                 share = look.w[own].sum() / look.w.sum()
-                price = price + share * self.measure(look.seen[own, 0], look.z[own], look.w[own])
+                with in_full(logit):
+                    measured = self.measure(look.seen[own, 0], look.z[own], look.w[own])
+                price = price + share * measured
         return price
