@@ -17,6 +17,7 @@ from hepdecorr.learning.latents.decomposition import total_correlation
 from hepdecorr.learning.latents.discrete import Values
 from hepdecorr.learning.latents.term import Latent, Layout, weighted_mean
 from hepdecorr.learning.networks.mlp import layers
+from hepdecorr.learning.precision import in_full
 from hepdecorr.learning.terms.entropy import UNIT_GAUSSIAN, differential_entropy
 from hepdecorr.learning.terms.gmm import mixture_loss, spread_components
 from hepdecorr.learning.terms.nuisance import Nuisance
@@ -217,11 +218,12 @@ def block_distance_correlation(s: Tensor, z: Tensor, w: Tensor) -> Tensor:
     w = w / w.sum()
 
     def centred(t: Tensor) -> Tensor:
-        # The small constant keeps the gradient of the root finite where two points coincide.
-        a = ((t[:, None] - t[None]) ** 2).sum(-1).add(1e-12).sqrt()
+        # No n x n x p of differences, and a gradient of 0 where two points coincide.
+        a = torch.cdist(t, t, compute_mode="donot_use_mm_for_euclid_dist")
         row = a @ w
         return a - row[:, None] - row[None] + w @ row
 
-    a, b, pairs = centred(s), centred(z), w[:, None] * w[None]
-    scale = ((pairs * a * a).sum() * (pairs * b * b).sum() + 1e-20).sqrt()
-    return (pairs * a * b).sum() / scale
+    with in_full(s):
+        a, b, pairs = centred(s), centred(z), w[:, None] * w[None]
+        scale = ((pairs * a * a).sum() * (pairs * b * b).sum() + 1e-20).sqrt()
+        return (pairs * a * b).sum() / scale
