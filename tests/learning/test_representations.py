@@ -116,6 +116,22 @@ def test_a_discrete_nuisance_gets_a_discrete_latent_and_leaves_the_rest() -> Non
     assert auc(logit, b) > 0.7
 
 
+def test_an_anomaly_of_a_discrete_nuisance_is_the_kl_of_its_classes() -> None:
+    torch.manual_seed(1)
+    block = {"discrete": {"mode": 4}, "latents": 2, "hidden": [16], "terms": [{"type": "KL"}]}
+    method = Anomaly(features=FEATURES, nuisances=["mode"], representation=block).eval()
+    b = four_modes(200, seed=1).all
+    nats = {}
+    with torch.no_grad():
+        for score in ("rest", "excised", "all"):
+            method.score = score
+            nats[score] = method.nats(b.x)
+        (classes,) = method.representation.expected(method.representation.inputs(b.x)).classes
+    assert float(nats["excised"].std()) > 1e-4
+    torch.testing.assert_close(nats["excised"], classes_kl(classes))
+    torch.testing.assert_close(nats["all"], nats["rest"] + nats["excised"])
+
+
 def known_means(method: Excised) -> Excised:
     """A representation whose latents 0 and 3 know the mass; 3 knows more."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.latents.discrete import classes_kl
 from hepdecorr.learning.latents.kl import gaussian_kl
 from hepdecorr.learning.methods.excised import check_columns
 from hepdecorr.learning.methods.excision import Excision
@@ -88,6 +89,8 @@ class Anomaly(Method):
         latent = self.representation.expected(scaled)
         kl, keep = gaussian_kl(latent), self.excision.keep
         kept, cut = (kl * keep).sum(1), (kl * (1 - keep)).sum(1)
+        for classes in latent.classes:
+            cut = cut + classes_kl(classes)  # a discrete latent is never kept
         if self.score == "excised":
             return cut.clamp_min(LEAST)
         rest = self.representation.reconstruction(latent, scaled) + kept
