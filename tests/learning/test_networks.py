@@ -14,7 +14,7 @@ from hepdecorr import catalogue
 from hepdecorr.card import Card
 from hepdecorr.errors import InputError
 from hepdecorr.learning import Data, Play, export, networks
-from hepdecorr.learning.methods import Tagger
+from hepdecorr.learning.methods import DoubleDisCo, Tagger
 from hepdecorr.learning.networks import Inputs
 from hepdecorr.learning.networks.inputs import read_inputs
 
@@ -152,6 +152,19 @@ def test_a_tagger_scales_principal_components_by_background(toy: Data, card: Car
     assert abs(background.mean()) < 0.03
     assert signal.mean() > 0.3
     export(made, card=card, folder=tmp_path / "made", sample=b.x[:300])  # compares with ONNX Runtime
+
+
+def test_both_networks_of_double_disco_do_so_too(toy: Data) -> None:
+    made = DoubleDisCo(
+        features=["leaky", "clean", "noise"],
+        network={"type": "MLP", "hidden": [8], "inputs": {"scale": "pca", "within": "leaky", "bins": 5}},
+        training={"epochs": 1, "batch": 2000},
+    )
+    made.learn(toy, Play(seed=1))
+    b = toy.train.all
+    for network in made.networks:
+        with torch.no_grad():
+            assert abs(network.inputs.of_rows(b.x[b.y == 0])[:, 1].mean()) < 0.03
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hepdecorr.learning.methods.judging import auc, chunks, spread
 from hepdecorr.learning.methods.method import Method, cross_entropy, read_training
 from hepdecorr.learning.methods.tagger import PAYING, build_terms, read_holds
 from hepdecorr.learning.networks.building import network as build_network
+from hepdecorr.learning.networks.principal import fitted_on
 from hepdecorr.learning.players import Player, Verdict
 from hepdecorr.learning.terms.adversary import Adversary
 from hepdecorr.learning.terms.disco import distance_correlation
@@ -75,7 +76,7 @@ class DoubleDisCo(Method):
         self.to(play.device)
         sample = data.train.sample(generator=play.generator)
         for network in self.networks:
-            network.fit(sample.x)  # type: ignore[operator]
+            network.fit(fitted_on(network, sample).x)  # type: ignore[operator]
         for term in self._each().values():
             term.fit(sample)
         play(
