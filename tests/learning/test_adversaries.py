@@ -92,6 +92,32 @@ def test_the_gradient_of_mine_divides_by_the_moving_average() -> None:
     assert float(term.partition) == pytest.approx(mean, abs=0.05)  # the first batch counts fully
 
 
+def test_mine_finds_nothing_in_weights_that_are_negative_where_the_nuisance_is_high() -> None:
+    score, b = gaussians(4000, rho=0.0)
+    high = b.z[:, 0] > 0.5
+    b = b._replace(w=torch.where(high & (torch.arange(4000) % 3 == 0), -1.0, 1.0))
+    term = build("MINE", b, given="all").eval()
+    term.net = Nuisances()  # a critic that looks at the nuisance alone: its bound is at most 0
+    assert -0.5 < found(term, score, b) < 1e-3
+
+
+class Nuisances(torch.nn.Module):
+    def forward(self, pairs: torch.Tensor) -> torch.Tensor:
+        return -0.7 * (pairs[:, 1:2] > 0.5)
+
+
+def test_to_ask_an_adversary_for_its_price_moves_none_of_its_statistics() -> None:
+    score, b = gaussians(400, rho=0.5)
+    for name in ("GMM", "MINE"):
+        term = build(name, b, given="all")
+        before = {k: v.clone() for k, v in term.state_dict().items()}
+        with torch.no_grad():
+            term.price(score, b)
+        assert all(torch.equal(before[k], v) for k, v in term.state_dict().items())
+        term.chase(score, b)
+        assert term.looks == 1
+
+
 def test_strangers_are_independent_weighted_and_of_one_class() -> None:
     g = torch.Generator().manual_seed(1)
     s, w = torch.randn(2000, generator=g), torch.rand(2000, generator=g)

@@ -78,8 +78,8 @@ class Adversary(Term):
         return self._chased(logit, b, follow=self.training and not logit.requires_grad)
 
     def price(self, logit: Tensor, b: Batch) -> Tensor:
-        """Minus the adversary's loss."""
-        return -self.chase(logit, b)
+        """Minus the adversary's loss; to be asked moves no statistics."""
+        return -self._chased(logit, b, follow=False)
 
     def reverse(self, logit: Tensor, b: Batch, *, strength: float) -> Tensor:
         """Strength times the price; its gradient moves the adversary as its own loss does, not the price."""

@@ -89,10 +89,13 @@ class MINE(Adversary):
     def loss(self, seen: Tensor, look: Look, *, follow: bool) -> Tensor:
         """Minus the bound, and for 'js' the floor more: twice the cross-entropy of the critic."""
         groups = look.y if self.given == "label" else torch.zeros_like(look.y)
-        shift = torch.rand(2) if self.training else torch.full((2,), 0.5)
-        first, second = strangers(look.seen[:, 0].detach(), look.w, groups, count=self.pairs, shift=shift)
+        # On the CPU, that the draws do not depend on the device.
+        shift = torch.rand(2, device="cpu") if self.training else torch.full((2,), 0.5, device="cpu")
+        # Nobody is drawn with a negative weight; the pairs that belong together must be of the same events.
+        w = look.w.clamp_min(0)
+        first, second = strangers(look.seen[:, 0].detach(), w, groups, count=self.pairs, shift=shift)
         joint, apart = self._critic(seen, look.z), self._critic(seen[first], look.z[second])
-        share = look.w / look.w.sum()
+        share = w / w.sum()
         if self.bound == "js":
             return 2 * ((share * F.softplus(-joint)).sum() + F.softplus(apart).mean())
         partition = apart.exp().mean()
