@@ -91,8 +91,8 @@ def _through(x: Tensor, inputs: Inputs, k: int) -> Tensor:
     """Back through the knots of feature k, straight on outside."""
     edges, rises = inputs.edges[:, k], inputs.rises[:, k]
     count = len(edges)
-    start = torch.special.ndtri(torch.tensor(0.5 / count, dtype=x.dtype))
-    target = start + torch.cat([torch.zeros(1), ((edges[1:] - edges[:-1]) * rises).cumsum(0)])
+    start = torch.special.ndtri(x.new_tensor(0.5 / count))
+    target = start + torch.cat([x.new_zeros(1), ((edges[1:] - edges[:-1]) * rises).cumsum(0)])
     place = torch.searchsorted(target, x.contiguous()).clamp(1, count - 1)
     part = (x - target[place - 1]) / (target[place] - target[place - 1]).clamp_min(1e-9)
     inside = edges[place - 1] + part.clamp(0, 1) * (edges[place] - edges[place - 1])

@@ -82,8 +82,8 @@ def fitted_on(network: nn.Module, b: Batch) -> Batch:
 
 def _whitening(part: Tensor, *, without: int) -> Tensor:
     """C^(-1/2) of the features but one, whose row and column are 0."""
-    matrix = torch.zeros(part.shape[1], part.shape[1], dtype=part.dtype)
-    kept = torch.arange(part.shape[1]) != without
+    matrix = part.new_zeros(part.shape[1], part.shape[1])
+    kept = torch.arange(part.shape[1], device=part.device) != without
     values, vectors = torch.linalg.eigh(part[:, kept].T.cov())
     inverse = vectors @ torch.diag(values.clamp_min(FLOOR) ** -0.5) @ vectors.T
     matrix[kept.nonzero(), kept.nonzero().T] = inverse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch
 from hepdecorr.learning.terms.cumulative import cumulate, relative
+from hepdecorr.learning.terms.nuisance import Nuisance
 from hepdecorr.learning.terms.penalty import Penalty
 
 LOWEST = 1e-6  # below it a moment counts as nothing
@@ -92,9 +94,10 @@ class MoDe(Penalty):
     def fit(self, b: Batch) -> None:
         """As every term; also the edges of the bins and the means of the Legendre polynomials in them."""
         super().fit(b)
-        own, scaling = self.among(b), self.scalings[0]
-        quantiles = torch.linspace(0, len(scaling.knots) - 1, self.bins + 1).round().long()  # type: ignore[arg-type]
-        edges = scaling(scaling.knots[quantiles]).double()  # type: ignore[index]
+        own, scaling = self.among(b), cast("Nuisance", self.scalings[0])
+        last = len(scaling.knots) - 1
+        quantiles = torch.linspace(0, last, self.bins + 1, device=scaling.knots.device).round().long()
+        edges = scaling(scaling.knots[quantiles]).double()
         self.edges.copy_(edges)
         m = self._within(self._scaled(b.z[own]).double()).clamp(-1, 1)
         cell, w = self._bin(self._scaled(b.z[own])), b.w[own].double().clamp_min(0)
