@@ -125,7 +125,7 @@ class Run:
         self.record["complaints"].append(verdict.complaint)
         if self.epoch < self.first:
             return
-        best, violation = self.best, max(0.0, verdict.violation)
+        best, violation = self.best, max(0.0, float(verdict.violation))
         better = best is None or (violation, verdict.criterion) < (best["violation"], best["criterion"])
         if best is None or better:
             self.best = best = {"criterion": verdict.criterion, "since": self.epoch, "epoch": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hepdecorr.learning.holding import Held, Hold, Scorer
 from hepdecorr.learning.holding.measuring import MEASURES, Measure
 from hepdecorr.learning.methods import Tagger
 from hepdecorr.learning.methods.judging import Judge
+from hepdecorr.learning.players import Player, Recipe
 from hepdecorr.learning.terms import DisCo
 from hepdecorr.validation.measures import dcor2
 
@@ -55,6 +57,22 @@ def test_independent_events_stay_below_the_floor_and_dependent_ones_do_not(kind:
     # One sample in twenty is expected above the bound; three of eight have a probability of 0.006.
     assert sum(r > 1 for r in found) <= 2
     assert max(ratios(kind, made, *sample(rows, rho=0.6, seed=1)).values()) > 3
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+def test_a_checkpoint_with_a_violation_can_be_read(kind: str, tmp_path: Path, small: Data) -> None:
+    """Only plain numbers are read back without unpickling, and numpy's are none."""
+    made, play = term(), Play(folder=tmp_path)
+    hold = Hold(measure=kind, at=(0.5,), sample=0)
+    held = Held(hold, made, scorer=Scorer(torch.nn.Identity(), lambda x: x[:, 0]), data=small, turns=4)
+    judge = Judge(lambda x: x[:, 0], small.validation, terms={"disco": made}, held={"disco": held})
+    net = torch.nn.Linear(3, 1)
+    player = Player(net, lambda b: {"loss": net(b.x).square().mean()})
+    play({"net": player}, small, Recipe(epochs=1), stage="s", judge=judge, companions={"hold": held})
+    assert "does not hold" in play.history[0]["reason"]
+    again = Play(folder=tmp_path)
+    again({"net": player}, small, Recipe(epochs=1), stage="s", judge=judge, companions={"hold": held})
+    assert again.history == play.history
 
 
 def test_dcor_is_that_of_the_ranks_and_its_floor_that_of_independent_events() -> None:

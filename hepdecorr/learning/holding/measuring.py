@@ -129,7 +129,7 @@ class Measure:
                     continue  # such a cut cannot be looked at in this sample
                 spectra = [sums(place[p], w[p], BINS) for p in (passing, ~passing)]
                 floor = jsd_floor(*counts, bins=BINS)
-                upper = floor * (stats.chi2.ppf(level, BINS - 1) / (BINS - 1) - 1)
+                upper = floor * (float(stats.chi2.ppf(level, BINS - 1)) / (BINS - 1) - 1)
                 yield Dependence(f"{own.name}_at_{rejection:g}", jsd(*spectra) - floor, self._bound(upper))
 
     def _information(self, logit: Tensor) -> Iterator[Dependence]:
