@@ -115,6 +115,21 @@ def test_p_values_of_independent_scores_are_uniform(weighted, monkeypatch):
     assert np.count_nonzero(whole <= 0.05) <= 12
 
 
+def test_a_missing_heavy_event_is_no_agreement():
+    """In units of all permutations' spread; forty events of a tail, one class in fifty weighs most."""
+    random = np.random.default_rng(0)
+    target = random.choice(5, size=2000, p=[0.4, 0.3, 0.2, 0.08, 0.02])
+    tail, weight, ratio = np.arange(2000) < 40, np.exp(target), np.zeros((2, 5))
+    ratio[1, 4] = -1
+    found = []
+    for _ in range(400):
+        place = random.permutation(tail) * 5 + target
+        tables = (np.bincount(place, values, 10).reshape(2, 5) for values in (weight, weight**2))
+        found.append(module._agreement(ratio, *tables))
+    assert np.std(found) == pytest.approx(1, abs=0.1)
+    assert np.mean(np.array(found) > 3.1) < 0.01
+
+
 def test_cross_fitted_folds_would_raise_too_many_alarms():
     """Why each fold is predicted from earlier ones alone: sums of a slope by fold, signs from the others."""
     sums = np.random.default_rng(0).normal(size=(20_000, 5))

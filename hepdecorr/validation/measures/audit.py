@@ -6,11 +6,11 @@ is of second order in the dependence and pays for all that was learned in vain, 
 **p-value** asks instead whether the held-out events go with what the adversary learned, whatever its
 calibration: T = sum_i D(s_i, c_i), D = log q(c|s) / p(c) centred over the events and over the bins c of the
 nuisance. Without dependence T has mean zero given everything that was learned, and its variance is that of
-a permutation (Hoeffding, Ann. Math. Statist. 22 (1951) 558, theorem 2), so it is of first order, blind to
-scale, and exact. Each fold is predicted from those *before* it: only then are the folds' T a martingale, and
-their sum normal (the prequential principle; Dawid, J. R. Statist. Soc. A 147 (1984) 278); cross-fitted ones
-help each other by chance and would raise too many alarms. Three adversaries look for different things, and
-the smallest of their p-values is adjusted by Sidak's formula.
+a permutation (Hoeffding, Ann. Math. Statist. 22 (1951) 558, theorem 2), so it is of first order and blind to
+scale. Each fold is predicted from those *before* it: only then are the folds' T a martingale, and their sum
+normal where there are many events (the prequential principle; Dawid, J. R. Statist. Soc. A 147 (1984) 278);
+cross-fitted ones help each other by chance and would raise too many alarms. Three adversaries look for
+different things, and the smallest of their p-values is adjusted by Sidak's formula.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def _agreement(ratio: Array, weights: Array, squares: Array) -> float:
     share = weights / weights.sum()
     cells, classes = share.sum(axis=1), share.sum(axis=0)
     centred = ratio - (ratio @ classes)[:, None] - (cells @ ratio)[None, :] + float(cells @ ratio @ classes)
-    variance = float(np.sum(squares * np.square(centred)))
+    # Over all permutations, not of the events as they lie: where a heavy event happens to be missing, these
+    # would call small what is none.
+    variance = float(squares.sum(axis=1) @ np.square(centred) @ squares.sum(axis=0)) / float(squares.sum())
     return float(np.sum(weights * centred)) / math.sqrt(variance) if variance > 0 else 0.0
 
 
