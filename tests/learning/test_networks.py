@@ -13,10 +13,12 @@ from hypothesis.extra import numpy as hnp
 from hepdecorr import catalogue
 from hepdecorr.card import Card
 from hepdecorr.errors import InputError
-from hepdecorr.learning import Data, Play, export, networks
+from hepdecorr.learning import Data, Events, Play, export, networks
 from hepdecorr.learning.methods import DoubleDisCo, Tagger
 from hepdecorr.learning.networks import Inputs
+from hepdecorr.learning.networks.building import network as build_network
 from hepdecorr.learning.networks.inputs import read_inputs
+from hepdecorr.learning.networks.principal import fitted_on
 
 HOME = "hepdecorr.learning.networks"
 
@@ -152,6 +154,21 @@ def test_a_tagger_scales_principal_components_by_background(toy: Data, card: Car
     assert abs(background.mean()) < 0.03
     assert signal.mean() > 0.3
     export(made, card=card, folder=tmp_path / "made", sample=b.x[:300])  # compares with ONNX Runtime
+
+
+def test_principal_components_count_events_by_their_weights() -> None:
+    x, y = of_two_masses(60_000, seed=1)
+    w = torch.exp(0.5 * x[:, 0])
+    b = Events(x, y, x[:, 2:], w, features=["a", "b", "m"]).all
+    made = build_network(
+        {"type": "MLP", "hidden": [4], "inputs": {"scale": "pca", "within": "m", "bins": 10, "clip": 0}},
+        features=["a", "b", "m"],
+    )
+    made.fit(fitted_on(made, b).x)
+    own = (b.y == 0) & (b.x[:, 2] > 5.4) & (b.x[:, 2] < 5.6)
+    found, weight = made.inputs.of_rows(b.x[own])[:, :2], b.w[own, None]
+    assert ((weight * found).sum(0) / weight.sum()).abs().max() < 0.05
+    assert found.mean(0).abs().max() > 0.2  # of the events themselves
 
 
 def test_both_networks_of_double_disco_do_so_too(toy: Data) -> None:

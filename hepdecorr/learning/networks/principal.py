@@ -75,9 +75,21 @@ class Principal(nn.Module):
 
 
 def fitted_on(network: nn.Module, b: Batch) -> Batch:
-    """The events that the inputs of a network are scaled by: background alone for principal components."""
-    of_background = any(isinstance(part, Principal) for part in network.modules())
-    return b.take(b.y == 0) if of_background else b
+    """The events that the inputs of a network are scaled by.
+
+    For principal components background alone, each event as often as its weight says: it is the weighted
+    spectrum that a tagger must not sculpt.
+    """
+    if not any(isinstance(part, Principal) for part in network.modules()):
+        return b
+    own = b.take(b.y == 0)
+    w = own.w.double().clamp_min(0)
+    if not w.sum() > 0 or w.min() == w.max():
+        return own
+    # In equal steps, not by lot: no event is there more than once too often or too rarely.
+    steps = (torch.arange(len(w), dtype=w.dtype, device=w.device) + 0.5) / len(w)
+    grown = w.cumsum(0)
+    return own.take(torch.searchsorted(grown, steps * grown[-1]).clamp_max(len(w) - 1))
 
 
 def _whitening(part: Tensor, *, without: int) -> Tensor:
