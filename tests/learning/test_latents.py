@@ -178,6 +178,19 @@ def test_the_published_estimate_is_blind_in_many_dimensions_and_the_critic_is_no
     assert found[16, 0.8][1] > found[16, 0.0][1] + 0.15  # not blind
 
 
+def test_a_class_that_a_batch_lacks_moves_nothing() -> None:
+    term = latents.SupervisedAlignment(20.0, nuisances=["mass"], sensitive=1, signal=0.2)
+    g = torch.Generator().manual_seed(1)
+    z, mean = torch.randn(64, 1, generator=g), torch.randn(64, 2, generator=g).requires_grad_()
+    w, none = torch.rand(64, generator=g), torch.zeros(64)
+    b = Batch(z, none, z, w, none.int(), torch.ones(64))
+    term.fit(b, rows=64)
+    term.cost(Latent(mean, torch.zeros(64, 2), mean), b, passed=1.0).backward()
+    wanted = 2 * 20 * w / w.sum() * (mean.detach()[:, 0] - term.scalings[0](z[:, 0]))
+    assert mean.grad is not None
+    torch.testing.assert_close(mean.grad[:, 0], wanted)
+
+
 def test_alignment_forms() -> None:
     z = torch.randn(4000, generator=torch.Generator().manual_seed(1))
     flat = torch.zeros(4000, 2)
