@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,28 @@ def test_the_multiplier_rises_while_the_constraint_is_violated_and_falls_when_it
     twin = Held(Hold(), made, scorer=Scorer(torch.nn.Identity(), scores["leaky"]), data=toy, turns=4)
     twin.load_state_dict(before)
     assert twin.at(0.3) == found["leaky"].at(0.3)
+
+
+def test_what_is_looked_at_are_the_averaged_weights_at_rest(small: Data) -> None:
+    net, seen = torch.nn.Dropout(), set()
+    averaged = [False]
+
+    class Averaging(Play):
+        @contextmanager
+        def averaged(self) -> Iterator[None]:
+            averaged[0] = True
+            yield
+            averaged[0] = False
+
+    def logit(x: torch.Tensor) -> torch.Tensor:
+        seen.add((averaged[0], net.training))
+        return x[:, 0]
+
+    play = Averaging()
+    play.passed = 0.5
+    Held(Hold(), term(), scorer=Scorer(net, logit), data=small, turns=4).follow(play)
+    assert seen == {(True, False)}
+    assert net.training
 
 
 @pytest.mark.parametrize(
