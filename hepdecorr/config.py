@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from hepdecorr.catalogue import suggest
-from hepdecorr.document import Document, Place
+from hepdecorr.document import Document, Place, read_value
 from hepdecorr.errors import InputError
 from hepdecorr.table import Split
 
@@ -366,7 +366,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     if not equals or not all(keys):
         raise InputError(f"--set {override!r}: write section.key=value")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = read_value(value)
     except yaml.YAMLError:
         raise InputError(f"--set {override!r}: {value!r} is not a YAML value") from None
     target: Any = content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,15 @@ import yaml
 from hepdecorr.errors import InputError
 
 Place = tuple[str | int, ...]  # keys and indices that lead to a value of the YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes 1e-3 for a number, too, which for YAML 1.1 is a word: there it must be 1.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 class Document:
@@ -31,7 +41,7 @@ class Document:
         try:
             node = yaml.compose(self.text, Loader=yaml.SafeLoader)
             self._note(node, ())
-            self.content = yaml.safe_load(self.text)
+            self.content = read_value(self.text)
         except yaml.MarkedYAMLError as err:
             line = err.problem_mark.line + 1 if err.problem_mark else 1
             raise InputError(f"{path}:{line}: not valid YAML: {err.problem}") from None
@@ -76,27 +86,22 @@ def read_yaml(path: Path) -> Any:
     return Document(path).content
 
 
+def read_value(text: str) -> Any:
+    """What a piece of YAML says; yaml.YAMLError where it is none."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_values(text: str) -> list[Any]:
     """Values with commas between them, each as YAML has it: '1, 2.5e-3, [64, 64]'; InputError if none is."""
     try:
-        values = yaml.safe_load(f"[{text}]")
+        values = read_value(f"[{text}]")
     except yaml.YAMLError:
         values = None
     if not isinstance(values, list) or not values or None in values:
         raise InputError(f"{text!r}: write values with commas between them, such as 1,2,5")
-    return [_number(value) for value in values]
+    return values
 
 
 def written(value: Any) -> str:
     """A value as YAML reads it back: for a float, always as a number."""
     return yaml.safe_dump(value, default_flow_style=True, width=1_000_000).removesuffix("...\n").strip()
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 takes 1e-3, without a point, for a word."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

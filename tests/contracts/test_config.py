@@ -118,6 +118,21 @@ def test_faults_name_their_line(tmp_path: Path, old: str, new: str, line: int, m
     assert "dict[" not in str(caught.value)
 
 
+def test_powers_of_ten_are_numbers(tmp_path: Path) -> None:
+    """Without a point, too, of which YAML 1.1 makes a word; a name and what is quoted stay words."""
+    path = write(tmp_path, 'a: [1e-3, -2E4, 3e+2, 1.5e-3, 7]\nb: [1e-3x, e5, "1e-3"]\n')
+    found = read_yaml(path)
+    assert found == {"a": [0.001, -2e4, 300.0, 0.0015, 7], "b": ["1e-3x", "e5", "1e-3"]}
+    text = GOOD.replace("{type: Tagger}", "{type: Tagger, terms: [{type: DisCo, nuisance: mbc, tail: 1e-3}]}")
+    config = load(write(tmp_path, text), overrides=["taggers.plain.terms.0.strength=2e1"])
+    assert config.taggers["plain"]["terms"][0] == {
+        "type": "DisCo",
+        "nuisance": "mbc",
+        "tail": 1e-3,
+        "strength": 20.0,
+    }
+
+
 def test_overrides(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     config = load(
