@@ -346,6 +346,11 @@ def test_faults_in_the_yaml_are_named(spec: dict[str, object], message: str) -> 
         build("DisCo", drawn(50), **spec)
 
 
+def test_a_negative_strength_is_refused() -> None:
+    with pytest.raises(InputError, match="strength is -3; it must not be negative"):
+        build("DisCo", drawn(50), strength=-3)
+
+
 def test_faults_in_an_adversarys_moves_are_named() -> None:
     with pytest.raises(InputError, match="GMM moves: there is no 'learning_rate'"):
         build("GMM", drawn(50), moves={"learning_rate": 1})

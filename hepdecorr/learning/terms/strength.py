@@ -23,6 +23,11 @@ class Growth:
     ramp: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.strength >= 0:
+            raise InputError(
+                f"strength is {self.strength:g}; it must not be negative, or the tagger would be paid for "
+                "dependence"
+            )
         if self.start < 0 or self.ramp < 0 or self.start + self.ramp > 1:
             raise InputError(
                 "start and ramp are fractions of the training: not negative, together at most 1 "
