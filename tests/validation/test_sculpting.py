@@ -188,6 +188,13 @@ def test_tied_scores_at_the_top_are_explained():
         sculpting(np.zeros(100), np.linspace(*RANGE, 100), rejection=0.5, **QUICK)
 
 
+@pytest.mark.parametrize("unit", [0.0, 1e-4])
+def test_a_nuisance_in_one_bin_is_an_input_error(unit):
+    logit, z = independent(0)
+    with pytest.raises(InputError, match=r"in one bin of the nuisance.* check the nuisance's range"):
+        sculpting(logit, RANGE[0] + unit * (z - RANGE[0]), rejection=0.9, **QUICK)
+
+
 def test_no_events_is_an_input_error():
     with pytest.raises(InputError, match="no events"):
         sculpting([], [], rejection=0.5, **QUICK)

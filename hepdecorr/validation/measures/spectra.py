@@ -54,13 +54,18 @@ class Spectra:
         return bool(len(self.weight)) and float(np.ptp(self.weight)) <= 1e-9 * float(self.weight[0])
 
     def check(self, *, asked: str, range: tuple[float, float]) -> None:  # noqa: A002
-        """InputError unless both spectra hold weight."""
+        """InputError unless both spectra hold weight, and that in more than one bin."""
         for name, spectrum in (("pass", self.passing), ("fail", self.failing)):
             if not spectrum.sum() > 0:
                 raise InputError(
                     f"no background events in {range} {name} at {asked}; measure on more events, choose "
                     "another working point, or check the nuisance's range"
                 )
+        if np.count_nonzero(self.passing + self.failing) < 2:
+            raise InputError(
+                f"all background events in {range} lie in one bin of the nuisance: there is no spectrum to "
+                "compare; check the nuisance's range and its unit, or leave out a nuisance that is constant"
+            )
 
     def null(self, size: int, *, seed: int) -> Array:
         """JSD of `size` pairs of spectra that differ by chance alone; (size,).
