@@ -79,6 +79,12 @@ class Reweighting:
 
     def _factor(self, parts: Mapping[int, tuple[Array, Array]], label: int) -> Factor:
         own, w = parts[label]
+        if (count := int(np.count_nonzero(w))) < self.bins:
+            name = next(name for name, k in CLASSES.items() if k == label)
+            raise InputError(
+                f"reweight: {count} {name} events to train on for {self.bins} bins; lower 'bins', or check "
+                "the selection and the files of that class"
+            )
         reference = _even(own, w) if self.to == "flat" else parts[CLASSES[self.to]]
         cells = Cells.of(own, w, reference, bins=self.bins)
         shares = [cells.shares(*part) for part in ((own, w), reference)]

@@ -175,3 +175,10 @@ def test_a_class_without_weight_is_refused() -> None:
     z, label, w = spectra(300)
     with pytest.raises(InputError, match="the weights of signal in the training events sum to nothing"):
         Reweighting(("mass",)).fit(z[:, :1], label, np.where(label == 1, 0, w))
+
+
+def test_fewer_events_than_bins_are_refused() -> None:
+    z, label, w = spectra(300)
+    few = int((label == 1).sum())
+    with pytest.raises(InputError, match=f"{few} signal events to train on for 5000 bins; lower 'bins'"):
+        Reweighting(("mass",), bins=5000).fit(z[:, :1], label, w)
