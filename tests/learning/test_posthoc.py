@@ -218,6 +218,10 @@ def test_background_that_says_nothing(name: str, change: dict, message: str) -> 
         ([{"type": "Transport", "nuisance": "mass", "flow": {"step": 3}, "form": "flow"}], "no 'step'"),
         ([{"type": "Transport", "nuisance": "mass", "form": "flwo"}], "no form 'flwo'; did you mean 'flow'"),
         ([{"type": "FixedEfficiency", "nuisance": "mass", "form": "kn"}], "did you mean 'knn'"),
+        (
+            [{"type": "DTT", "nuisance": "mass"}],
+            "^no 'DTT' in hepdecorr.learning.posthoc; did you mean 'DDT'",
+        ),
         ({"maps": [{"type": "DDT", "nuisance": "mass"}], "into": "grap"}, "no 'grap'; did you mean 'graph'"),
         ({"map": [{"type": "DDT", "nuisance": "mass"}]}, "posthoc must list transforms"),
     ],
@@ -227,9 +231,10 @@ def test_blocks_that_cannot_be(block: object, message: str) -> None:
         Chain.read(block, known=["mass", "pt"])
 
 
-def test_too_many_bins_for_the_events() -> None:
-    with pytest.raises(InputError, match="take fewer bins than 900"):
-        chain("binned", n=1000, bins=900)
+@pytest.mark.parametrize("bins", [900, 5000])
+def test_too_many_bins_for_the_events(bins: int) -> None:
+    with pytest.raises(InputError, match=f"take fewer bins than {bins}"):
+        chain("binned", n=1000, bins=bins)
 
 
 # ---- in the graph

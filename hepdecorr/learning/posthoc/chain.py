@@ -55,6 +55,8 @@ class Chain(nn.Module):
         for spec in block:
             try:
                 made = catalogue.build(spec, home=HOME, base=base)
+            except InputError:
+                raise
             except (TypeError, ValueError) as err:
                 raise InputError(f"posthoc: {spec}: a value is of the wrong type: {err}") from err
             if not isinstance(made, Transform):

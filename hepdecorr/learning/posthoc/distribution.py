@@ -150,6 +150,11 @@ def cells(background: Background, *, bins: int, interpolate: bool) -> tuple[list
         edges = edges[edges > z.min()]
         own = np.searchsorted(edges, z, side="right")
         parts = [(z[own == k], background.w[own == k]) for k in range(len(edges) + 1)]
+        if empty := sum(1 for values, _ in parts if not len(values)):
+            raise InputError(
+                f"posthoc: {empty} bins of the nuisance have no background events; take fewer bins than "
+                f"{bins}, or form: smooth"
+            )
         middles = np.array([quantiles(values, w, np.array([0.5]))[0] for values, w in parts])
         axes.append(Axis(middles) if interpolate else Axis(edges, steps=True))
         places = places * (len(edges) + 1) + own
