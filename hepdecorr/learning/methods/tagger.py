@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hepdecorr import catalogue
+from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch, Data, Events
 from hepdecorr.learning.holding import Held, Hold, Scorer
 from hepdecorr.learning.methods.drawing import Drawing
@@ -171,6 +172,8 @@ def build_terms(
 ) -> dict[str, Term]:
     """The terms by the names that the curves carry: type and nuisance, numbered where they repeat."""
     built: dict[str, Term] = {}
+    if isinstance(specs, Mapping | str) or not all(isinstance(spec, Mapping) for spec in specs):
+        raise InputError(f"terms must list terms, as [{{type: DisCo, nuisance: NAME}}], not {specs!r}")
     for spec in specs:
         own = {k: v for k, v in spec.items() if k != "hold"}
         term: Term = catalogue.build(
