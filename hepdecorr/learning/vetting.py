@@ -28,14 +28,26 @@ VALUES = 100  # different values up to which a variable with a frequent value co
 def check(method: Method, data: Data) -> None:
     """InputError where a term cannot work on these events, which says what would.
 
-    Too few events for the term's bins, batches that hold next to none of the events it looks at, or a
-    density of a nuisance that takes a few values.
+    A nuisance that is constant, too few events for the term's bins, batches that hold next to none of the
+    events it looks at, or a density of a nuisance that takes a few values.
     """
+    _check_constant(data)
     terms, recipe = getattr(method, "terms", None), getattr(method, "recipe", None)
     batch = recipe.batch if isinstance(recipe, Recipe) else 0
     for term in terms.values() if isinstance(terms, torch.nn.ModuleDict) else ():
         if isinstance(term, Term):
             _check_term(term, data, batch=batch)
+
+
+def _check_constant(data: Data) -> None:
+    """Nothing can be judged against a constant, whatever protects it."""
+    sample = data.train.sample(generator=torch.Generator().manual_seed(1))
+    for name, z in zip(data.train.nuisances, sample.z[sample.y == 0].T, strict=True):
+        if len(z) and bool((z == z[0]).all()):
+            raise InputError(
+                f"nuisance {name!r} is {float(z[0]):g} in all {len(z)} background events; a constant tells "
+                "nothing and needs no protection: leave it out of 'nuisances'"
+            )
 
 
 def _check_term(term: Term, data: Data, *, batch: int) -> None:

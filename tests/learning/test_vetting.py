@@ -55,6 +55,19 @@ def test_a_constant_protected_variable(make_table) -> None:
         train(make_table(mass=np.full(2400, 5.28)), {"type": "DisCo", "nuisance": "mass"})
 
 
+def test_a_constant_protected_variable_that_no_term_asks_for(make_table) -> None:
+    with pytest.raises(
+        InputError, match=r"'mass' is 5.28 in all \d+ background .* leave it out of 'nuisances'"
+    ):
+        train(make_table(mass=np.full(2400, 5.28)))
+
+
+@pytest.mark.parametrize("terms", [{"type": "DisCo", "nuisance": "mass"}, "DisCo", ["DisCo"]])
+def test_terms_that_are_no_list(terms: object) -> None:
+    with pytest.raises(InputError, match=r"terms must list terms, as \[{type: DisCo, nuisance: NAME}\]"):
+        Tagger(features=FEATURES, nuisances=["mass"], terms=terms)
+
+
 def test_a_density_of_a_discrete_protected_variable(make_table) -> None:
     table = make_table(mass=np.random.default_rng(1).integers(0, 3, 2400).astype(float))
     message = (
