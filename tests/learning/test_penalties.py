@@ -77,6 +77,34 @@ def test_mode_is_its_definition(order: int) -> None:
     assert float(term.price(torch.tensor(s, dtype=torch.float32), b)) == pytest.approx(wanted, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "limits", [{}, {"max_slope": 0.2}, {"monotonic": True}, {"max_slope": 0.2, "monotonic": True}]
+)
+def test_the_fit_of_mode_is_least_squares_over_the_nuisance_within_its_limits(limits: dict) -> None:
+    """A falling spectrum, whose bins are of unequal width; numpy's least squares judge."""
+    z = np.random.default_rng(5).exponential(size=4000)
+    term = MoDe("mass", order=2, bins=8, transform="none", **PLAIN, **limits)
+    b = batch(z, np.ones(4000))
+    term.fit(b)
+    z, edges = b.z[:, 0].double().numpy(), np.quantile(z, np.arange(9) / 8)
+    np.testing.assert_allclose(term.edges.numpy(), edges, rtol=1e-2)
+    edges = term.edges.numpy()
+    cell = np.digitize(z, edges[1:-1])
+    legendre = np.polynomial.legendre.legvander(2 * (z - edges[0]) / (edges[-1] - edges[0]) - 1, 2)
+    basis = np.stack([legendre[cell == c].mean(0) for c in range(8)])
+    root = np.sqrt(np.diff(edges))[:, None]
+    draw = np.random.default_rng(6)
+    level, slope, bend, noise = (draw.normal(size=(5, n)) for n in (1, 1, 1, 8))
+    within = 0.6 + 0.03 * (level + noise) + (0.15 + 0.03 * slope) * basis[:, 1] + 0.1 * bend * basis[:, 2]
+    c = np.linalg.lstsq(root * basis, root * within.T, rcond=None)[0]
+    if "max_slope" in limits:
+        c[1] = 0.2 * c[0] * np.tanh(c[1] / (0.2 * c[0]))
+    if "monotonic" in limits:
+        c[2] = np.abs(c[1]) / 3 * np.tanh(3 * c[2] / np.abs(c[1]))
+    found = term._smooth(torch.tensor(within), torch.ones(8, dtype=torch.bool))
+    np.testing.assert_allclose(found.numpy(), (basis @ c).T, rtol=1e-5, atol=1e-6)
+
+
 PENALTIES = [
     Flatness("mass", bins=5, **PLAIN),
     Flatness("mass", bins=5, power=1.0, relative=False, **PLAIN),
