@@ -221,3 +221,9 @@ def test_faults_are_named(hold: object, message: str) -> None:
     terms = [{"type": "DisCo", "nuisance": "mass", "hold": hold}]
     with pytest.raises(InputError, match=f"DisCo: .*{message}"):
         Tagger(features=FEATURES, nuisances=["mass"], terms=terms)
+
+
+def test_a_strength_of_nothing_cannot_be_moved() -> None:
+    terms = [{"type": "DisCo", "nuisance": "mass", "strength": 0, "hold": {"measure": "dcor"}}]
+    with pytest.raises(InputError, match="DisCo: hold finds the strength"):
+        Tagger(features=FEATURES, nuisances=["mass"], terms=terms)

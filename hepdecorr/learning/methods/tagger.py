@@ -188,4 +188,9 @@ def build_terms(
 def read_holds(specs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Hold]:
     """The constraints of those terms that have one, by the terms' names."""
     asked = zip(specs, names, strict=True)
+    for s in specs:
+        if "hold" in s and s.get("strength") == 0:
+            raise InputError(
+                f"{s['type']}: hold finds the strength, from the one that is given on; leave strength: 0 out"
+            )
     return {name: Hold.read(s["hold"], where=f"{s['type']}") for s, name in asked if "hold" in s}
