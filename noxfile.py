@@ -11,6 +11,7 @@ nox.options.reuse_existing_virtualenvs = True
 INSTALL = ("-c", "constraints.txt", "-e", ".[all]")
 TEST = ("dcor", "hypothesis", "pytest")
 LINT = ("mypy", "ruff", "types-PyYAML")
+PEERS = ("hep_ml", "modeloss", "pythae")
 
 
 @nox.session
@@ -35,12 +36,13 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Speeds, each as a ratio to a peer in one run."""
-    session.install(*INSTALL, *TEST)
+    session.install(*INSTALL, *TEST, *PEERS)
     names = session.posargs or [
         "features",
         "onnx_tagger",
         "training_step",
         "total_correlation",
+        "pythae_step",
         "constituents",
         "jet_chain",
     ]
