@@ -13,7 +13,6 @@ import uproot
 
 from hepdecorr import Table
 from hepdecorr.cli.main import main
-from hepdecorr.errors import InputError
 from hepdecorr.samples import find_sample
 from hepdecorr.samples.lhc.generation import Options
 
@@ -33,7 +32,8 @@ def quiet_schemas(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A few events of each process."""
-    pytest.importorskip("pythia8mc", reason="Pythia 8 (extra `samples`) is not installed")
+    for extra in ("pythia8mc", "fastjet"):
+        pytest.importorskip(extra, reason="the extra `samples` is not installed")
     folder = tmp_path_factory.mktemp("data")
     made = {}
     for sample, counts in {
@@ -42,12 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }.items():
         for process, events in counts.items():
             out = folder / f"{sample}_{process}.root"
-            try:
-                find_sample(sample).generate(
-                    process, out=out, events=events, seed=8, options=Options(mpi=False)
-                )
-            except InputError as error:
-                pytest.skip(str(error))
+            find_sample(sample).generate(process, out=out, events=events, seed=8, options=Options(mpi=False))
             made[process] = out
     return made
 
