@@ -14,7 +14,8 @@ from hepdecorr.errors import InputError
 from hepdecorr.learning import Batch, Data, Events, Play, finish, train
 from hepdecorr.learning.latents import Capacity, Latent, published
 from hepdecorr.learning.latents.discrete import Relaxed, Values, classes_kl
-from hepdecorr.learning.latents.term import Classes
+from hepdecorr.learning.latents.estimators import Ratio
+from hepdecorr.learning.latents.term import Classes, Layout
 from hepdecorr.learning.latents.traversal import observed, traverse, unscaled
 from hepdecorr.learning.methods import Anomaly, Excised
 from hepdecorr.learning.methods.judging import auc
@@ -250,6 +251,22 @@ class Linear:
     def decode(self, latent: Latent) -> torch.Tensor:
         u, v = latent.sample.T
         return torch.stack([3 * u, v - u], 1)
+
+
+@pytest.mark.parametrize("sensitive", [1, 8])
+def test_the_critic_of_factorvae_shuffles_events_by_their_weights(sensitive: int) -> None:
+    torch.manual_seed(1)
+    made = Ratio(layout=Layout(8, sensitive, ["mass"]), start=0.1)
+    sample = torch.randn(4000, 8)
+    weight = torch.where(torch.rand(4000) < 0.1, -1.0, (0.5 * sample[:, 0]).exp())
+    b = events_of(4000)._replace(w=weight)
+    seen: list[torch.Tensor] = []
+    made.net.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    loss = float(made.chase(Latent(sample, 0 * sample, sample), b).detach())
+    assert loss == pytest.approx(math.log(2), abs=0.05)  # it was -10 to 1 with products of weights
+    # Where the mean of an exponentially weighted Gaussian lies; negative weights count as nothing.
+    assert float(seen[1][:, 0].mean()) == pytest.approx(0.5, abs=0.1)
+    assert abs(float(seen[1][:, 1].mean())) < 0.1
 
 
 def test_moving_a_latent_moves_what_hangs_on_it() -> None:

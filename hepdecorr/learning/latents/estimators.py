@@ -68,21 +68,18 @@ class Ratio(nn.Module):
         pass
 
     def price(self, latent: Latent, b: Batch) -> Tensor:
-        return weighted_mean(self.net(latent.sample).squeeze(-1), b.w)
+        return weighted_mean(self.net(latent.sample).squeeze(-1), b.w.clamp_min(0))
 
     def chase(self, latent: Latent, b: Batch) -> Tensor:
         # Every other event, so that both halves have the same share of signal.
         z, other = latent.sample[::2], latent.sample[1::2]
-        w, other_w = b.w[::2], b.w[1::2]
-        orders = [torch.randperm(len(other), device=z.device) for _ in range(self.sensitive)]
+        w, other_w = b.w[::2].clamp_min(0), b.w[1::2].clamp_min(0)
+        orders = _shuffles(other_w, self.sensitive)
         moved = torch.stack([other[order, k] for k, order in enumerate(orders)], 1)
         shuffled = torch.cat([moved, other[:, self.sensitive :]], 1)
-        # A shuffled event is made of several, and weighs what they weigh together.
-        weights = [other_w[order] for order in orders]
-        rest = [other_w] if self.sensitive < z.shape[1] else []
         joint = F.softplus(-self.net(z)).squeeze(-1)
         apart = F.softplus(self.net(shuffled)).squeeze(-1)
-        w_apart = torch.stack(weights + rest).prod(0)
+        w_apart = other_w if self.sensitive < z.shape[1] else torch.ones_like(other_w)
         return 0.5 * (weighted_mean(joint, w) + weighted_mean(apart, w_apart))
 
     def floor(self, latent: Latent, b: Batch) -> float:  # noqa: ARG002
@@ -204,6 +201,17 @@ class Distance(nn.Module):
     def price(self, latent: Latent, b: Batch) -> Tensor:
         z = torch.stack([scaling(b.z[:, k]) for k, scaling in enumerate(self.scalings)], 1)
         return block_distance_correlation(latent.mean[:, self.sensitive :], z, b.w)
+
+
+def _shuffles(w: Tensor, count: int) -> list[Tensor]:
+    """`count` times the events in an order by lot, or where their weights differ events drawn by weight.
+
+    To weigh a shuffled event by all those it is made of would do as well on average; but a product of ten
+    weights is mostly noise.
+    """
+    if not w.sum() > 0 or (w == w[0]).all():
+        return [torch.randperm(len(w), device=w.device) for _ in range(count)]
+    return [torch.multinomial(w, len(w), replacement=True) for _ in range(count)]
 
 
 def shares_entropy(index: Tensor, w: Tensor, count: int) -> float:
