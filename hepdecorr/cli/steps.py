@@ -312,6 +312,12 @@ class Analysis:
         for name, path in models.items():
             if name in known and known[name] != digest(path / "tagger.onnx"):
                 raise InputError(f"{folder}: {name} has been trained again since it was evaluated; {again}")
+            if (path / "corrections.json").is_file():
+                self._say(
+                    "measure",
+                    f"{name}: cuts of its corrections.json fill the histograms, but measures and comparisons "
+                    "look at the logit without them; for those write 'into: graph'",
+                )
 
     def _ready_table(self) -> Table:
         folder = self.output / "table"

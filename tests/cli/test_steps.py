@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -230,3 +231,15 @@ def test_a_report_finds_the_latents_that_lie_beside_a_tagger(tmp_path: Path) -> 
     assert {name: len(seeds) for name, seeds in found.items()} == {"cut": 2}
     assert found["cut"][0].features == ("a", "b")
     assert found["cut"][1].nuisances == ("m_bc",)
+
+
+def test_of_cuts_that_follow_a_nuisance_is_told_that_measures_do_without_them(tmp_path: Path) -> None:
+    console = Console(record=True, width=300, file=io.StringIO())
+    for name in ("plain-1", "cut-1"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "cut-1" / "corrections.json").write_text("{}")
+    analysis = Analysis(load(CONFIGS[0]), console=console, only=[])
+    analysis._check_evaluated({}, {name: tmp_path / name for name in ("plain-1", "cut-1")})
+    (line,) = console.export_text().splitlines()
+    assert "cut-1: cuts of its corrections.json fill the histograms" in line
+    assert "into: graph" in line
