@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import stats
 from hepdecorr.errors import InputError
 from hepdecorr.validation.measures import Protected, auc, paired, sculpting, signal_efficiency
 from hepdecorr.validation.measures.divergence import jsd
+from hepdecorr.validation.measures.paired import _adjusted, _difference
 
 RANGE = (0.0, 1.0)
 
@@ -168,3 +170,16 @@ def test_what_cannot_be_compared_is_refused():
         paired({"a": [logits["a"][0][1:]]}, label)
     with pytest.raises(InputError, match=r"a: no background event passes or fails \(efficiency 0.999\)"):
         paired(logits, label, rejections=(0.999,))
+
+
+def test_the_spread_of_trainings_is_added_and_p_values_are_adjusted_by_holm():
+    draws = np.random.default_rng(0).normal(scale=0.001, size=(2, 300))
+    seeds = np.array([0.90, 0.92, 0.91]), np.array([0.89, 0.90, 0.90])
+    found = _difference(("a", seeds[0], draws[0]), ("b", seeds[1], draws[1]), figure="auc")
+    events, trainings = np.var(draws[0] - draws[1], ddof=1), np.var(seeds[0] - seeds[1], ddof=1) / 3
+    assert found.value.std == pytest.approx(np.sqrt(events + trainings))
+    freedom = (events + trainings) ** 2 / (events**2 / 299 + trainings**2 / 2)
+    assert found.p_value == pytest.approx(2 * stats.t(freedom).sf(found.value.value / found.value.std))
+    three = [replace(found, p_value=p) for p in (0.04, 0.01, 0.03)]
+    assert [one.p_holm for one in _adjusted(three)] == pytest.approx([0.06, 0.03, 0.06])
+    assert [one.separable for one in _adjusted(three)] == [False, True, False]
