@@ -245,7 +245,13 @@ def finish(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     about = {"sample": validation.x[:2048], "arrays": arrays, **beside}
-    return export(trained.method, card=card, folder=folder, **about)
+    try:
+        return export(trained.method, card=card, folder=folder, **about)
+    except InputError as err:
+        if trained.stable:
+            raise
+        # Numbers that have run away are why a graph is not exact.
+        raise InputError(f"{'; '.join(card.training['reasons'])}; then {err}") from None
 
 
 def inputs(trained: Trained, table: Table, nuisances: Sequence[Nuisance], *, axis: str) -> tuple[Input, ...]:

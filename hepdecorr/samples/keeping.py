@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from hepdecorr.errors import InputError
+from hepdecorr.samples.columns import Chunk, Collection
 from hepdecorr.samples.production import Job, Request, Yield
 
 
@@ -22,17 +28,46 @@ class Kept:
 
     def __call__(self, job: Job) -> Yield:
         """The result of a job."""
-        path = self.folder / f"{job.number}.pickle"
+        path = self.folder / f"{job.number}.npz"
         if path.is_file():
-            found: Yield = pickle.loads(path.read_bytes())
-            return found
+            return load(path)
         result = self.run(job)
         self.folder.mkdir(parents=True, exist_ok=True)
         # Under its name it is whole; another process may be writing the same.
         part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(pickle.dumps(result))
+        save(part, result)
         part.replace(path)
         return result
+
+
+def save(path: Path, result: Yield) -> None:
+    """Arrays and numbers alone: nothing has to be unpickled to read them."""
+    chunk = result.chunk
+    collections = {name: list(one.columns) for name, one in chunk.collections.items()}
+    about = {"collections": collections, "final": result.final, "facts": dict(result.facts)}
+    arrays: dict[str, Any] = {"stored": result.stored, "reached": result.reached, "weights": result.weights}
+    arrays |= {f"events/{name}": values for name, values in chunk.columns.items()}
+    for name, one in chunk.collections.items():
+        arrays[f"counts/{name}"] = one.counts
+        arrays |= {f"objects/{name}/{key}": values for key, values in one.columns.items()}
+    with path.open("wb") as file:
+        np.savez(file, about=np.array(json.dumps(about)), **arrays)
+
+
+def load(path: Path) -> Yield:
+    """What `save` wrote; InputError for a damaged file."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            about = json.loads(str(found["about"]))
+            columns = {n.removeprefix("events/"): found[n] for n in found.files if n.startswith("events/")}
+            collections = {
+                name: Collection(found[f"counts/{name}"], {k: found[f"objects/{name}/{k}"] for k in keys})
+                for name, keys in about["collections"].items()
+            }
+            own = (found["stored"], found["reached"], found["weights"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as err:
+        raise InputError(f"{path}: not a readable job ({err}); delete it to generate it anew") from None
+    return Yield(Chunk(columns, collections), *own, final=about["final"], facts=about["facts"])
 
 
 def folder_of(out: Path, request: Request, **about: str) -> Path:

@@ -164,3 +164,16 @@ def test_learning_leaves_coffea_alone() -> None:
     code = "import sys, hepdecorr.learning.fitting; print(bool({'coffea', 'uproot'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_graph_that_is_refused_after_an_unstable_training_says_why(
+    make_table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {k: v for k, v in SPEC.items() if k != "terms"} | {"training": {"epochs": 1, "batch": 200}}
+    trained = train(spec, table=(table := make_table()), split=SPLIT, seed=3, device="cpu")
+    trained.history[0].update(stable=False, reason="the tagger separates no more (AUC 0.206)")
+    # No graph is that exact: what a training that has run away comes to.
+    monkeypatch.setattr(sys.modules["hepdecorr.learning.export"], "TOLERANCE", -1.0)
+    with pytest.raises(InputError, match=r"^the tagger separates no more .*; then .*ONNX and torch differ"):
+        finish(trained, name="x", folder=tmp_path / "x", table=table, nuisances=[], config_hash="abc")
+    assert not (tmp_path / "x").exists()

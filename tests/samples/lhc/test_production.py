@@ -106,7 +106,13 @@ def test_an_interrupted_generation_goes_on(tmp_path: Path, load: Load) -> None:
     assert not out.exists()
     (folder,) = tmp_path.glob(".again.root.*.jobs")
     kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert sorted(kept) == ["1.pickle", "2.pickle"]
+    assert sorted(kept) == ["1.npz", "2.npz"]
+    damaged = folder / "1.npz"
+    sound = damaged.read_bytes()
+    damaged.write_bytes(sound[:200])
+    with pytest.raises(InputError, match=r"1\.npz: not a readable job .*; delete it to generate it anew"):
+        make(hmumu, "signal", out, events=90, job_events=30)
+    damaged.write_bytes(sound)
     seen: list[int] = []
     # Another request does not take them for its own.
     other = make(hmumu, "signal", tmp_path / "other.root", events=60, job_events=30, seed=9)
