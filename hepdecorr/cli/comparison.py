@@ -24,6 +24,8 @@ from hepdecorr.validation.comparison import Compared, CompareInput
 from hepdecorr.validation.measures import Comparison, Protected, paired
 from hepdecorr.validation.page import Cell
 
+MOST = 20  # differences in one figure that are printed, the surest
+
 
 def write(
     config: Config, *, models: Mapping[str, Path], scans: Sequence[str], table: Table | None, console: Console
@@ -82,18 +84,15 @@ def write(
 def show(console: Console, content: CompareInput) -> None:
     """The tables, in the terminal."""
     for nuisance in content.nuisances:
-        _print(
-            console,
-            f"protected: {nuisance}",
-            comparison.header(content, nuisance),
-            comparison.rows(content, nuisance),
-        )
+        _print(console, f"protected: {nuisance}", *comparison.brief(content, nuisance))
     figures = content.differences.figures
     for figure in figures[:1] + figures[-1:] if len(figures) > 1 else figures:
         rows = [comparison.told(one) for one in comparison.separable(content, figure)]
         if rows:
             head = ["pair", "difference", "95 %", "seeds", "p (Holm)", "<verdict"]
-            _print(console, f"differences in {figure}", head, rows)
+            _print(console, f"differences in {figure}", head, rows[:MOST])
+        if len(rows) > MOST:
+            console.print(f"and {len(rows) - MOST} more pairs in the files")
     console.print(f"command: {content.command}", highlight=False, markup=False, soft_wrap=True)
     told = ", ".join(f"{name} {version}" for name, version in content.versions.items())
     console.print(f"versions: {told}", highlight=False, markup=False, soft_wrap=True)

@@ -135,6 +135,32 @@ def rows(content: CompareInput, nuisance: str) -> list[list[str | Cell]]:
     return found
 
 
+def brief(content: CompareInput, nuisance: str) -> tuple[list[str], list[list[str | Cell]]]:
+    """Header and rows of what a terminal has room for; all else is in the files."""
+    shown = _rejections(content, nuisance)
+    some = list(dict.fromkeys([shown[0], shown[len(shown) // 2], shown[-1]]))
+    excess = [f"{100 * one:g} %" for one in some]
+    excess[0] = f"excess JSD [1e-3 nats] {excess[0]}"
+    last = f"efficiency {100 * shown[-1]:g} %"
+    head = ["Tagger", "AUC", last, *excess, "CPU-s", "<audit", "<sculpting resolved at"]
+    found: list[list[str | Cell]] = []
+    for name, tagger in content.taggers.items():
+        seeds = tagger.of(nuisance)
+        audit, sculpts = audited(seeds), overall(seeds)
+        found.append(
+            [
+                name,
+                across([one.auc for one in seeds]),
+                across([one.at(shown[-1])[0].efficiency for one in seeds]),
+                *(_excess(seeds, value, p=False) for value in some),
+                cost(cpu_seconds(tagger.cards)).partition(" [")[0],
+                Cell("nothing" if audit.kind == "good" else "dependence", audit.kind),
+                Cell("none" if sculpts.kind == "good" else sculpts.content.partition("at ")[2], sculpts.kind),
+            ]
+        )
+    return head, found
+
+
 def audited(seeds: Sequence[Evaluation]) -> Cell:
     """What a fresh adversary and the distance correlation find, Holm-adjusted over both and all seeds."""
     tests = [("distance correlation", one.dcor2.p_value) for one in seeds]
@@ -180,8 +206,8 @@ def told(one: Difference) -> list[str | Cell]:
     return [pair, value, f"[{low}, {high}]", seeds, _p(one.p_holm), said(one)]
 
 
-def _excess(seeds: Sequence[Evaluation], rejection: float) -> str | Cell:
-    """Excess over the floor, and where it is not resolved its upper limit."""
+def _excess(seeds: Sequence[Evaluation], rejection: float, *, p: bool = True) -> str | Cell:
+    """Excess over the floor, and where it is not resolved its upper limit, with its `p` if wanted."""
     points = [one.at(rejection) for one in seeds]
     thousand = [1e3 * (math.log(2) if point[1].log_base == "2" else 1.0) for point in points]
     if sum(point[2] <= ALPHA for point in points) > len(points) / 2:
@@ -194,7 +220,8 @@ def _excess(seeds: Sequence[Evaluation], rejection: float) -> str | Cell:
         ]
         return across(measured)
     most = max(point[1].excess_upper * s for point, s in zip(points, thousand, strict=True))
-    return f"< {significant(most)} (p = {_p(min(point[2] for point in points))})"
+    least = f" (p = {_p(min(point[2] for point in points))})" if p else ""
+    return f"< {significant(most)}{least}"
 
 
 def _p(value: float) -> str:

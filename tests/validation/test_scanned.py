@@ -140,6 +140,12 @@ def test_a_comparison_tells_the_audit_the_cost_and_what_is_separable(taggers, sa
     assert plain_row[at["<Independence audit"]].content.startswith("finds dependence: ")
     assert flat_row[at["<Independence audit"]].content.startswith("finds nothing")
     assert str(flat_row[at["excess JSD at 90 % [1e-3 nats]"]]).startswith("< ")
+    brief, (plain_row, flat_row) = comparison.brief(content, "mbc")
+    of = {name: k for k, name in enumerate(brief)}
+    assert [row[of["<audit"]].content for row in (plain_row, flat_row)] == ["dependence", "nothing"]
+    assert flat_row[of["<sculpting resolved at"]].content == "none"
+    assert plain_row[of["<sculpting resolved at"]].content.endswith(" %")
+    assert flat_row[of["AUC"]] == comparison.rows(content, "mbc")[1][at["AUC"]]
     text = comparison.write_comparison(tmp_path, content).read_text()
     assert "hepdecorr compare x" in text
     assert {"compare.csv", "compare.html", "compare.json", "figures"} == {p.name for p in tmp_path.iterdir()}

@@ -15,6 +15,8 @@ from hepdecorr.errors import InputError
 from hepdecorr.validation.measures import Evaluation, Measured, over_seeds
 from hepdecorr.validation.plots.style import COLOURS, LINES, MARKERS, figure, styled
 
+MANY = 10  # series above which the legend would hide the points
+
 
 class Step(NamedTuple):
     """One value of a scan with what was measured there: one evaluation, and one MIG, per seed."""
@@ -199,7 +201,8 @@ def pareto(
     points = [(name, label, seeds) for name, row in series.items() for label, seeds in row if seeds]
     if not points:
         raise InputError("pareto: nothing was measured; give at least one tagger")
-    drawn = figure(6.4, 4.8)
+    many = len(series) > MANY
+    drawn = figure(8.6 if many else 6.4, 4.8)
     ax = drawn.subplots()
     found = {
         (name, label): (_across(seeds, rejection, against), *inverse_jsd(seeds, rejection))
@@ -209,7 +212,7 @@ def pareto(
         made = [(label, *found[name, label]) for label, seeds in row if seeds]
         style: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
-            "marker": MARKERS[number % len(MARKERS)],
+            "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
         }
         line = LINES[number % len(LINES)]
         ax.plot(
@@ -235,7 +238,10 @@ def pareto(
     title = "AUC" if against == "auc" else f"Signal efficiency at {100 * rejection:g} % rejection"
     ax.set_xlabel(title)
     ax.set_ylabel(rf"1/JSD at {100 * rejection:g} % rejection [nats$^{{-1}}$]")
-    ax.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none")
+    if many:
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7.5, frameon=False)
+    else:
+        ax.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none")
     return drawn
 
 
