@@ -105,7 +105,7 @@ def odd(table: Table, layout: Layout, *, split: Split) -> Iterator[str]:
                 yield (
                     f"feature {feature!r} is the protected variable {nuisance!r} in other words (rank "
                     f"correlation {rho:.4f} on background): the tagger sees what it must not tell; leave "
-                    "it out"
+                    "it out, unless a term or a map is there to take it back"
                 )
     for value, name in ((0, "background"), (1, "signal")):
         own = w[label == value]
