@@ -77,17 +77,22 @@ def generate(
     process: str,
     *,
     out: Path | str,
-    events: int | None,
-    candidates: int | None,
-    seed: int,
-    workers: int,
-    options: Options | None,
-    job_events: int | None,
-    progress: Callable[[int], None] | None,
+    events: int | None = None,
+    candidates: int | None = None,
+    seed: int = 1,
+    workers: int = 1,
+    options: Options | None = None,
+    job_events: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Summary:
-    """Write the ROOT file `out` with the events of a process that have a candidate.
+    """Write the ROOT file `out` with the selected events of a process of the sample.
 
-    Jobs that are done wait beside it until it is whole: interrupted, the same call goes on.
+    Give `events` to generate or `candidates` (selected events) to store.  Same arguments, same content, for
+    any number of `workers` (processes; they are spawned, so a script needs `if __name__ == "__main__":`).
+    job_events: generated events a job.  progress: called after each job with the events generated, or
+    candidates stored, so far.  The file appears whole or not at all; interrupted, the same call goes on from
+    the jobs that wait beside it.  Raises InputError for arguments out of range, a folder that cannot be
+    written to, no Pythia or no fastjet.
     """
     if process not in sample.runs:
         raise InputError(f"{sample.name} has no process {process!r}{suggest(process, sample.runs)}")
@@ -114,7 +119,10 @@ def generate(
 
 
 def regenerate(sample: Sample, path: Path | str, job: int) -> ak.Array:
-    """The events of one job (from 1) of a file, made again: fields as the branches of the file."""
+    """The events of one job (from 1) of a file of `generate`, made again: fields as the file's branches.
+
+    In the file they are those whose `luminosityBlock` is `luminosity_block(seed, job)`.
+    """
     made = read_provenance(path)
     if made.get("sample") != sample.name or made.get("version") != VERSION:
         raise InputError(f"{path}: not a sample of {sample.name} of version {VERSION}")
