@@ -63,12 +63,26 @@ class Dataset(_Section):
     """Files of one physics process."""
 
     files: str | list[str]  # globs, paths from the YAML's folder, xrootd URLs, or builtin:NAME
-    label: Literal["signal", "background"]
+    label: Literal["signal", "background", "outlier"]  # outlier: signal to train against, never to test with
     title: str = ""
-    use: Literal["all", "train", "test"] = "all"
+    use: Literal["all", "train", "test"] = "all"  # of an outlier: train
     xsec: float | None = Field(default=None, gt=0)  # pb; events are then weighted by xsec / sumw
     sumw: float | None = Field(default=None, gt=0)  # of all generated events; default: of the events read
     selection: list[Cut] = []  # for this dataset alone, beside the selection of all: truth labels
+
+    @field_validator("use")
+    @classmethod
+    def _outliers_train(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("label") == "outlier" and value != "train":
+            raise ValueError("outliers are for training alone: write 'use: train', or leave it out")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _use_of_outliers(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("label") == "outlier":
+            return {"use": "train", **content}
+        return content
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -91,12 +105,21 @@ class Samples(_Section):
             raise ValueError("give either datasets or a fileset")
         if self.fileset:
             return self
-        for use in ("train", "test"):
+        # Whether a tagger can be trained on background alone is the tagger's to say: cli/checks.py.
+        for use, needed in (("train", ("background",)), ("test", ("signal", "background"))):
             labels = {d.label for d in self.datasets.values() if d.use in ("all", use)}
-            for label in ("signal", "background"):
+            for label in needed:
                 if label not in labels:
-                    raise ValueError(f"no dataset of label '{label}' to {use} with; both classes are needed")
+                    both = "; both classes are needed" if len(needed) > 1 else ""
+                    raise ValueError(f"no dataset of label '{label}' to {use} with{both}")
         return self
+
+    @property
+    def trains_on_signal(self) -> bool | None:
+        """Whether any dataset of label 1, signal or outlier, is there to train with; None for a fileset."""
+        if self.fileset:
+            return None
+        return any(d.label != "background" and d.use != "test" for d in self.datasets.values())
 
 
 class Objects(_Section):

@@ -121,6 +121,11 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
                 raise
             except (TypeError, ValueError) as err:
                 raise InputError(f"a value is of the wrong type or out of range: {err}") from err
+            if config.samples.trains_on_signal is False and getattr(method, "needs_signal", True):
+                raise InputError(
+                    f"{type(method).__name__} learns from signal too, and no dataset of label 'signal' or "
+                    f"'outlier' is there to train with; add one under samples, or a method that needs none"
+                )
             network = getattr(method, "network", None)
             if network is not None and not callable(getattr(network, "fit", None)):
                 raise InputError(

@@ -110,6 +110,7 @@ def _table(console: Console, path: Path) -> None:
     for name, meta in table.datasets.items():
         n = sum(s.rows for s in table.shards if s.dataset == name)
         label = {0: "background", 1: "signal"}.get(meta.get("label", -1), "none")
+        label = "outlier" if meta.get("outlier") else label
         rows.add_row(name, label, meta.get("use", "all"), f"{n:,}", f"{meta.get('sumw', float('nan')):,.6g}")
     console.print(rows)
     columns = _grid("columns", "name", "role", "unit")

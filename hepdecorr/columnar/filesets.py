@@ -18,10 +18,11 @@ from hepdecorr.errors import InputError
 logger = logging.getLogger(__name__)
 
 LABELS = {"background": 0, "signal": 1}
+OUTLIER = "outlier"  # signal that taggers train against, and none is tested with
 USES = ("all", "train", "test")
 BUILTIN = "builtin:"
 
-_OWN = ("label", "title", "use", "xsec", "sumw", "selection")
+_OWN = ("label", "outlier", "title", "use", "xsec", "sumw", "selection")
 _KEYS = ("files", "metadata", "treename", *_OWN)
 # coffea keeps these for itself and refuses them among a dataset's metadata.
 _RESERVED = {
@@ -41,9 +42,10 @@ _RESERVED |= {"uuid", "clusters", "preload"}
 class Dataset:
     """Files of one physics process.
 
-    `label` is 1 for signal, 0 for background, and None where the caller asked for no labels.  `xsec` is in
-    pb.  `selection` holds cuts for this dataset alone (rows.select), such as a truth label.  `trees` names
-    the trees of those files for which the fileset gave one.
+    `label` is 1 for signal, 0 for background, and None where the caller asked for no labels; `outlier` says
+    of a signal that it is for training alone (`label: outlier`).  `xsec` is in pb.  `selection` holds cuts
+    for this dataset alone (rows.select), such as a truth label.  `trees` names the trees of those files for
+    which the fileset gave one.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Dataset:
     selection: tuple[cuts.Cut, ...] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     trees: dict[str, str] = field(default_factory=dict)
+    outlier: bool | None = None
 
 
 def expand(spec: Any, *, base: Path, labels: bool = True) -> list[Dataset]:
@@ -94,7 +97,7 @@ def to_coffea(datasets: Sequence[Dataset], *, treename: str = "Events") -> dict[
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Label, title, use, xsec, sumw, selection and the user's metadata of a dataset, where not None."""
+    """Label, outlier, title, use, xsec, sumw, selection and the user's metadata, where not None."""
     content = asdict(dataset) | {"selection": dataset.selection and list(dataset.selection)}
     return {**dataset.metadata, **{k: content[k] for k in _OWN if content[k] is not None}}
 
@@ -124,6 +127,8 @@ def _dataset(name: str, value: Any, *, base: Path, place: str) -> Dataset:
     own = {k: metadata.pop(k) for k in _OWN if k in metadata} | {k: value[k] for k in _OWN if k in value}
     if taken := sorted(_RESERVED & set(metadata)):
         raise InputError(f"{place}: metadata {taken[0]!r} is a word that coffea keeps for itself; rename it")
+    # The second is how `describe` says it.
+    outlier = own.get("label") == OUTLIER or (own.get("label") == 1 and own.get("outlier") is True)
     files, trees = _files(value["files"], base=base, place=place)
     if tree := value.get("treename"):
         trees = dict.fromkeys(files, str(tree)) | trees
@@ -132,12 +137,13 @@ def _dataset(name: str, value: Any, *, base: Path, place: str) -> Dataset:
         files,
         label=_label(own.get("label"), place),
         title=str(own.get("title") or name),
-        use=_use(own.get("use", "all"), place),
+        use=_use(own.get("use", "train" if outlier else "all"), place, outlier=outlier),
         xsec=_positive(own.get("xsec"), f"{place}: xsec"),
         sumw=_positive(own.get("sumw"), f"{place}: sumw"),
         selection=_selection(own.get("selection"), place),
         metadata=metadata,
         trees=trees,
+        outlier=outlier or None,
     )
 
 
@@ -197,16 +203,20 @@ def _builtin(name: str, place: str) -> str:
 def _label(value: Any, place: str) -> int | None:
     if value is None:
         return None
+    if value == OUTLIER:
+        return LABELS["signal"]
     if isinstance(value, str) and value in LABELS:
         return LABELS[value]
     if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
         return int(value)
-    raise InputError(f"{place}: label {value!r} is none of 'signal' and 'background'")
+    raise InputError(f"{place}: label {value!r} is none of 'signal', 'background' and 'outlier'")
 
 
-def _use(value: Any, place: str) -> Any:
+def _use(value: Any, place: str, *, outlier: bool) -> Any:
     if value not in USES:
         raise InputError(f"{place}: use {value!r} is none of {', '.join(USES)}")
+    if outlier and value != "train":
+        raise InputError(f"{place}: outliers are for training alone; write 'use: train', or leave it out")
     return value
 
 
@@ -232,7 +242,7 @@ def _require_labels(datasets: Sequence[Dataset], place: str) -> None:
         if d.label is None:
             raise InputError(f"{place}: dataset {d.name!r} has no label; add 'label: signal' or 'background'")
     for name, label in LABELS.items():
-        if all(d.label != label for d in datasets):
+        if all(d.label != label or d.outlier for d in datasets):
             names = ", ".join(repr(d.name) for d in datasets)
             raise InputError(f"{place}: no dataset of label '{name}' among {names}; both classes are needed")
 

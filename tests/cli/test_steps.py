@@ -17,7 +17,7 @@ import uproot
 from rich.console import Console
 
 from hepdecorr import table as tables
-from hepdecorr.cli import checks, measuring, proof, stamps, training
+from hepdecorr.cli import checks, measuring, proof, show, stamps, training
 from hepdecorr.cli.steps import Analysis
 from hepdecorr.columnar.filesets import Dataset
 from hepdecorr.config import load
@@ -59,6 +59,40 @@ def test_faults_in_what_is_learnt_from_are_told_before_anything_long(
     config = load(path, overrides=[f"output={tmp_path}", *changes])
     with pytest.raises(InputError, match=rf"wtag\.yaml:\d+: taggers\.deepsets_disco: {message}"):
         checks.methods(config, ["deepsets", "deepsets_disco"])
+
+
+def test_a_tagger_that_learns_from_signal_asks_for_some(tmp_path: Path) -> None:
+    """Its line is named; one that says it needs none is built."""
+    (tmp_path / "mine.py").write_text(
+        "from hepdecorr.learning.methods.tagger import Tagger\n"
+        "class Alone(Tagger):\n    needs_signal = False\n"
+    )
+    path = tmp_path / "own.yaml"
+    path.write_text("""
+name: own
+samples:
+  datasets:
+    b: {files: b.root, label: background}
+    s: {files: s.root, label: signal, use: test}
+nuisances: {m_bc: {low: 0, high: 1}}
+features: [r2]
+taggers:
+  alone: {type: "mine.py:Alone"}
+  both: {type: Tagger}
+""")
+    checks.methods(load(path), ["alone"])
+    with pytest.raises(InputError, match=r"own\.yaml:11: taggers\.both: Tagger learns from signal too"):
+        checks.methods(load(path), ["alone", "both"])
+
+
+def test_inspect_tells_outliers(tmp_path: Path) -> None:
+    columns = [tables.Column("label", "label")]
+    about = {"sig": {"label": 1}, "w": {"label": 1, "use": "train", "outlier": True}, "bkg": {"label": 0}}
+    tables.write_manifest(tmp_path, [], columns=columns, datasets=about, provenance={})
+    told = Console(file=io.StringIO(), width=100)
+    show.inspect(told, tmp_path)
+    rows = [line.split() for line in told.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert [row[1] for row in rows if row and row[0] in about] == ["signal", "outlier", "background"]
 
 
 def test_a_cut_of_one_dataset_is_looked_for_in_its_own_files(tmp_path: Path) -> None:

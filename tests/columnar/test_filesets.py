@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,23 @@ def test_labels_uses_and_numbers(folder: Path) -> None:
     assert (sig.label, sig.title, sig.use, sig.xsec, sig.sumw) == (1, "B", "test", 2.0, 10.0)
     assert sig.metadata == {"year": 2012}
     assert (bkg.label, bkg.title, bkg.use, bkg.xsec) == (0, "bkg", "all", None)
+
+
+@pytest.mark.parametrize("place", ["own", "metadata"])
+def test_outliers_are_signal_to_train_with(folder: Path, place: str) -> None:
+    """In coffea's form too, and read back from what is handed to coffea."""
+    given = {"label": "outlier", "title": "W"}
+    outliers = {"files": "s2.root", **(given if place == "own" else {"metadata": given})}
+    found = expand(pair() | {"w": outliers}, base=folder)
+    assert [(d.label, d.use, d.outlier) for d in found] == [
+        (1, "all", None),
+        (0, "all", None),
+        (1, "train", True),
+    ]
+    made = to_coffea(found)
+    assert made["w"]["metadata"] == {"label": 1, "outlier": True, "title": "W", "use": "train"}
+    assert "outlier" not in made["sig"]["metadata"]
+    assert expand(made, base=folder) == [replace(d, trees=dict.fromkeys(d.files, "Events")) for d in found]
 
 
 def test_cuts_of_a_dataset_reach_its_events(folder: Path) -> None:
@@ -135,6 +153,8 @@ def test_builtin_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"label": ["signal"]}, "dataset 'sig': label .* is none of"),
         ({"label": None}, "dataset 'sig' has no label"),
         ({"label": "background"}, "no dataset of label 'signal' among 'sig', 'bkg'"),
+        ({"label": "outlier"}, "no dataset of label 'signal' among 'sig', 'bkg'"),
+        ({"label": "outlier", "use": "all"}, "dataset 'sig': outliers are for training alone"),
         ({"selection": [{"feature": "x"}]}, "dataset 'sig': cut .* give 'feature', and 'min', 'max' or both"),
         ({"selection": {"feature": "x", "min": 1}}, "dataset 'sig': selection: .* is no list of cuts"),
         ({"use": "never"}, "dataset 'sig': use 'never' is none of all, train, test"),

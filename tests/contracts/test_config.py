@@ -84,9 +84,12 @@ def test_a_good_one_has_defaults_and_paths_from_its_folder(tmp_path: Path) -> No
             2,
             "needs min, max or both, or any_of",
         ),
-        ("label: background", "label: backgroud", 10, "'signal' or 'background'"),
+        ("label: background", "label: backgroud", 10, "'signal', 'background' or 'outlier'"),
         ("label: background", "label: signal", 3, "no dataset of label 'background' to train with"),
         ("label: background", "label: background\n      use: test", 3, "to train with"),
+        ("label: signal", "label: outlier", 3, "no dataset of label 'signal' to test with; both classes"),
+        ("label: signal", "label: outlier\n      use: test", 8, r"sig\.use: outliers are for training alone"),
+        ("label: signal", "use: all\n      label: outlier", 7, r"sig\.use: outliers are for training alone"),
         ("label: background", "label: background\n      xec: 3.0", 11, "unknown key; did you mean 'xsec'"),
         ("high: 5.29", "high: 5.1", 13, "not below high"),
         ("high: 5.29", "high: wide", 13, "valid number"),
@@ -116,6 +119,22 @@ def test_faults_name_their_line(tmp_path: Path, old: str, new: str, line: int, m
         load(write(tmp_path, GOOD.replace(old, new)))
     assert f"toy.yaml:{line}:" in str(caught.value)
     assert "dict[" not in str(caught.value)
+
+
+OUTLIERS = """\
+    w: {files: w.root, label: outlier}
+    bkg:"""
+
+
+def test_outliers_train_and_nothing_else(tmp_path: Path) -> None:
+    """The tested signal may then be for tests alone; without outliers too, where a tagger asks for none."""
+    tested = GOOD.replace("label: signal", "label: signal\n      use: test")
+    config = load(write(tmp_path, tested.replace("    bkg:", OUTLIERS)))
+    outliers = config.samples.datasets["w"]
+    assert (outliers.use, outliers.spec["label"], outliers.spec["use"]) == ("train", "outlier", "train")
+    assert config.samples.trains_on_signal
+    assert load(write(tmp_path, tested)).samples.trains_on_signal is False
+    assert load(write(tmp_path, GOOD)).samples.trains_on_signal
 
 
 def test_powers_of_ten_are_numbers(tmp_path: Path) -> None:

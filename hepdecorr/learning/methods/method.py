@@ -24,10 +24,12 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 class Method(nn.Module):
     """A method of your own has these verbs; `learn` calls `play` once for each stage.
 
-    One that gives more than a score names it in `beside`: further outputs of the graph.
+    One that gives more than a score names it in `beside`: further outputs of the graph.  One that learns
+    from background alone says so in `needs_signal`, for its class or for how it was made.
     """
 
     beside: tuple[str, ...] = ()
+    needs_signal: bool = True
 
     @abstractmethod
     def learn(self, data: Data, play: Play) -> None:
