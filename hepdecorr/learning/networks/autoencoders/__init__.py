@@ -1,0 +1,10 @@
+"""Networks of a variational autoencoder of jets, which YAML names as `network: {type: ...}` of JetVAE.
+
+A network is called with `length` (constituents of a jet), `latents` and `condition` (how many numbers encoder
+and decoder are told beside), and has the three verbs of Autoencoder.
+"""
+
+from hepdecorr.learning.networks.autoencoders.autoencoder import Autoencoder as Autoencoder
+from hepdecorr.learning.networks.autoencoders.fully_connected import FullyConnected
+
+__all__ = ["FullyConnected"]
