@@ -140,6 +140,16 @@ def generate_jets(
     light_mass: Annotated[
         float | None, typer.Option(help="Mass of h in H -> hh, GeV.", show_default="80")
     ] = None,
+    boson_mass: Annotated[
+        float | None, typer.Option(help="Mass of W and of Z, GeV (w).", show_default="their own")
+    ] = None,
+    boson_mass_max: Annotated[
+        float | None, typer.Option(help="Masses of W and Z from --boson-mass to this, flat, GeV (w).")
+    ] = None,
+    top_mass: Annotated[
+        float | None,
+        typer.Option(help="Mass of top, GeV, the W in it scaled alike (top).", show_default="its own"),
+    ] = None,
     layout: Annotated[
         str, typer.Option(help="pfnano (PFCands) or v15 (PFCand): how constituents are stored.")
     ] = "pfnano",
@@ -154,11 +164,20 @@ def generate_jets(
     from hepdecorr.cli import steps
     from hepdecorr.samples.jets import PROCESSES, Options
 
-    if process is None and (mass is not None or light_mass is not None or flat_pt or pthat_min or pthat_max):
-        raise InputError("--mass, --light-mass, --flat-pt and --pthat-... are of one process; add --process")
+    masses = {
+        "mass": mass,
+        "light_mass": light_mass,
+        "boson_mass": boson_mass,
+        "boson_mass_max": boson_mass_max,
+        "top_mass": top_mass,
+    }
+    own = flat_pt or pthat_min or pthat_max or any(value is not None for value in masses.values())
+    if process is None and own:
+        raise InputError(
+            "--mass and other masses, --flat-pt and --pthat-... are of one process; add --process"
+        )
     options = Options(
-        mass=mass,
-        light_mass=light_mass,
+        **masses,
         pthat_min=pthat_min,
         pthat_max=pthat_max,
         flat_pt=flat_pt,

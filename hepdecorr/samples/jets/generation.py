@@ -18,11 +18,14 @@ Floats = NDArray[np.float64]
 BIAS = {"qcd": (4.5, 6.5), "h4j": (None, 5.5)}
 # What one looks for near a jet; of QCD, the outgoing partons themselves.
 RESONANCES: dict[str, tuple[int, ...]] = {"qcd": (), "w": (23, 24), "top": (6,), "h4j": (35,)}
+# Of the W in a top of another mass, as in Pythia: 80.385 and 173 GeV.
+W_TO_TOP = 80.385 / 173.0
 # W' and Z' are generated from this fraction of their mass on.
 MASS_CUT = 0.6
 
 _QUARKS = "1 2 3 4 5"
-_HADRONIC_W = ("24:onMode = off", f"24:onIfAny = {_QUARKS}")
+# A W has one of u and c, or it goes to t b, for which a heavy one has the mass.
+_HADRONIC_W = ("24:onMode = off", "24:onIfAny = 2 4")
 _HADRONIC_Z = ("23:onMode = off", f"23:onIfAny = {_QUARKS}")
 
 
@@ -89,6 +92,8 @@ def _wprime(options: Options) -> list[str]:
         "Wprime:coup2WZ = 1.",
         "34:onMode = off",
         "34:onIfAll = 24 23",
+        *_unlike(24, options.boson_mass),
+        *_unlike(23, options.boson_mass),
         *_HADRONIC_W,
         *_HADRONIC_Z,
     ]
@@ -102,8 +107,21 @@ def _zprime(options: Options) -> list[str]:
         *_heavy(32, options),
         "32:onMode = off",
         "32:onIfAny = 6",
+        *_unlike(6, options.top_mass),
+        *_unlike(24, options.top_mass and W_TO_TOP * options.top_mass),
         *_HADRONIC_W,
     ]
+
+
+def _unlike(particle: int, mass: float | None) -> list[str]:
+    """A particle of the standard model with another mass; Pythia computes the width that goes with it.
+
+    Between half and twice this mass, as Pythia has a top from half of its mass on.
+    """
+    if mass is None:
+        return []
+    ends = {"m0": mass, "mMin": mass / 2, "mMax": 2 * mass}
+    return [f"{particle}:{name} = {value:g}" for name, value in ends.items()]
 
 
 def _higgs(options: Options) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
+
 from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 
@@ -14,16 +16,27 @@ LAYOUTS = ("pfnano", "v15")
 # Of W', Z' and H, and of the two h that H decays to, in GeV.
 MASSES = {"w": 1300.0, "top": 1350.0, "h4j": 174.0}
 LIGHT_MASS = 80.0
+# Of W and Z, or of top, in GeV; at most a quarter of W' or Z', whose low tail must hold two of them.
+BOSON_MASSES = (15.0, 300.0)
+TOP_MASSES = (40.0, 400.0)
+LIGHTER = 4.0
 # A sample needs jets in all of R around |eta| < 2, and the detector ends at 3.
 RADIUS_MAX = 1.0
 BEAM = 6500.0
+
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+# The stream of random numbers that the boson masses of jobs start from.
+_SPECTRUM = 1_000
 
 
 @dataclass(frozen=True)
 class Options:
     """What is generated and how it is stored; None: what suits the process.
 
-    mass: of W', Z' or H, GeV; light_mass: of h in H -> hh, GeV; pthat_min, pthat_max: the range of the
+    mass: of W', Z' or H, GeV; light_mass: of h in H -> hh, GeV; boson_mass: of W and of Z in w, GeV (their
+    own), and with boson_mass_max the lower end of a range of them, flat: each job has one value of it;
+    top_mass: of top, GeV (its own), with the W in it scaled alike, so that the angles between the three
+    quarks are those of a top with as much more pT; pthat_min, pthat_max: the range of the
     transverse momentum of the hard 2 -> 2 scattering, GeV (qcd: from 0.9 to 2.5 times pt_min; h4j: from
     1.05 times pt_min, with flat_pt to 2.5 times); flat_pt: events about evenly in this range, with weights
     that give back the physical spectrum (qcd, h4j); mpi: multiparton interactions (without them twice as
@@ -33,6 +46,9 @@ class Options:
 
     mass: float | None = None
     light_mass: float | None = None
+    boson_mass: float | None = None
+    boson_mass_max: float | None = None
+    top_mass: float | None = None
     pthat_min: float | None = None
     pthat_max: float | None = None
     flat_pt: bool = False
@@ -58,8 +74,23 @@ class Options:
                     "of the jets (give mass), and qcd and h4j can do this"
                 )
         mass, light_mass = self._masses(process)
+        self._check_decays(process, mass)
         low, high = self._pthat(process) if scattering else (None, None)
         return replace(self, mass=mass, light_mass=light_mass, pthat_min=low, pthat_max=high)
+
+    def of_job(self, *, seed: int, job: int) -> Options:
+        """Settled options as one job (from 1) has them: of a range of boson masses, one value.
+
+        The values of successive jobs fill the range evenly, however many they are: multiples of the golden
+        ratio modulo 1, the additive sequence of lowest discrepancy (Niederreiter, ISBN 978-0-89871-295-7,
+        chapter 3), from a start that the seed gives.
+        """
+        if self.boson_mass is None or self.boson_mass_max is None:
+            return self
+        start = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPECTRUM,))).random()
+        place = (start + job * _GOLDEN) % 1.0
+        value = self.boson_mass + (self.boson_mass_max - self.boson_mass) * place
+        return replace(self, boson_mass=round(value, 3), boson_mass_max=None)
 
     def _check_numbers(self) -> None:
         for name, value in asdict(self).items():
@@ -82,6 +113,29 @@ class Options:
             return mass, light
         _within("mass", mass, low=max(2 * self.pt_min, 400.0), high=8000.0, why="twice pt_min")
         return mass, None
+
+    def _check_decays(self, process: str, mass: float | None) -> None:
+        """What W', Z' decay to."""
+        for name, owner, (low, high) in (
+            ("boson_mass", "w", BOSON_MASSES),
+            ("boson_mass_max", "w", BOSON_MASSES),
+            ("top_mass", "top", TOP_MASSES),
+        ):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if process != owner:
+                raise InputError(f"{name} is of the process {owner}; {process} has none")
+            assert mass is not None
+            end = min(high, mass / LIGHTER)
+            _within(name, value, low=low, high=end, why=f"to {high:g}, and to a quarter of mass")
+        if self.boson_mass_max is None:
+            return
+        if self.boson_mass is None or not self.boson_mass < self.boson_mass_max:
+            raise InputError(
+                f"boson_mass_max {self.boson_mass_max:g} is the upper end of a range; give boson_mass, its "
+                f"lower end, not {self.boson_mass}"
+            )
 
     def _pthat(self, process: str) -> tuple[float, float | None]:
         # Radiation lifts some jets of QCD above the pT-hat of their event; those of h4j lose neutrinos.

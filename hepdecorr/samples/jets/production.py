@@ -32,6 +32,8 @@ VERSION = 1
 STAGES = ("generated", "jet")
 # About ten seconds; to initialise takes half a second of it.
 JOB_EVENTS = 1_000
+# Where each has another mass: so many values in a sample that its spectrum has no teeth.
+SPECTRUM_EVENTS = 200
 # Events that Pythia hands over at once, 200 kB each.
 BATCH_EVENTS = 250
 BASKET_EVENTS = 4_000
@@ -61,7 +63,8 @@ def generate(
     if process not in PROCESSES:
         raise InputError(f"jets has no process {process!r}{suggest(process, PROCESSES)}")
     settled = (options or Options()).settled(process)
-    size = JOB_EVENTS if job_events is None else job_events
+    usual = JOB_EVENTS if settled.boson_mass_max is None else SPECTRUM_EVENTS
+    size = usual if job_events is None else job_events
     request = Request(process, seed, events, jets, size, settled, noun="jets")
     pythia8()
     fastjet_module()
@@ -83,7 +86,8 @@ def run(job: Job) -> Yield:
     """Generate, detect and cluster the events of a job."""
     request = job.request
     pythia_seed, rng = seeds(request.seed, stream=layout.RUN[request.process], job=job.number)
-    generator = Generator(request.process, request.options, seed=pythia_seed)
+    options = request.options.of_job(seed=request.seed, job=job.number)
+    generator = Generator(request.process, options, seed=pythia_seed)
     chunks: list[Chunk] = []
     stages: list[NDArray[np.int8]] = []
     weights: list[NDArray[np.float64]] = []
@@ -156,8 +160,10 @@ def _finish(request: Request, writer: SampleWriter, tally: Tally) -> None:
 def _provenance(request: Request, tally: Tally, found: CrossSection) -> dict[str, Any]:
     """How the file was made.  Only what its content depends on: no date, no number of workers.
 
-    An event counts `cross_section_pb / sumw * genWeight` pb.
+    An event counts `cross_section_pb / sumw * genWeight` pb.  `pythia` has the settings of the first job;
+    `boson_mass_per_job` in what the others differ.
     """
+    jobs = [request.options.of_job(seed=request.seed, job=1 + i) for i in range(len(tally.made))]
     return {
         "version": VERSION,
         "sample": "jets",
@@ -173,7 +179,8 @@ def _provenance(request: Request, tally: Tally, found: CrossSection) -> dict[str
         "cutflow": tally.cutflow,
         "events_per_job": tally.events,
         "jets_per_job": tally.objects,
-        "pythia": settings(request.process, request.options),
+        "pythia": settings(request.process, request.options.of_job(seed=request.seed, job=1)),
+        "boson_mass_per_job": [one.boson_mass for one in jobs],
         "mantissa_bits": {
             f"{layout.LAYOUTS[request.options.layout].candidates}_{name}": MANTISSA_BITS
             for name in ("pt", "eta", "phi")

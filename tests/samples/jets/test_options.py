@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hepdecorr.errors import InputError
@@ -36,6 +37,14 @@ def test_each_process_fills_in_its_own() -> None:
         ("h4j", {"light_mass": 5.0}, "light_mass must lie in"),
         ("w", {"light_mass": 50.0}, "light_mass is that of h in H -> hh; w has none"),
         ("qcd", {"mass": 100.0}, "qcd has none"),
+        ("w", {"boson_mass": 10.0}, r"boson_mass must lie in \[15 \(to 300, and to a quarter of mass\)"),
+        ("w", {"boson_mass": 80.0, "boson_mass_max": 290.0, "mass": 1000.0}, "boson_mass_max .* 250\\] GeV"),
+        ("w", {"boson_mass_max": 200.0}, "give boson_mass, its lower end, not None"),
+        ("w", {"boson_mass": 80.0, "boson_mass_max": 80.0}, "give boson_mass, its lower end, not 80"),
+        ("top", {"boson_mass": 80.0}, "boson_mass is of the process w; top has none"),
+        ("w", {"top_mass": 80.0}, "top_mass is of the process top; w has none"),
+        ("qcd", {"boson_mass_max": 80.0}, "boson_mass_max is of the process w; qcd has none"),
+        ("top", {"top_mass": 350.0}, r"top_mass must lie in \[40 .*, 337.5\] GeV, not 350"),
         ("w", {"flat_pt": True}, "flat_pt: w makes one heavy resonance"),
         ("top", {"pthat_min": 500.0}, "pthat_min: top makes one heavy resonance"),
         ("qcd", {"pthat_max": 300.0}, "pthat_min 405 must be below pthat_max 300"),
@@ -64,3 +73,33 @@ def test_settings_follow_the_options() -> None:
     assert {"PhaseSpace:bias2SelectionPow = 4.5"} == falling - flat
     assert not any("bias2Selection" in line for line in lines("h4j"))
     assert any("bias2Selection = on" in line for line in lines("h4j", flat_pt=True))
+
+
+def test_masses_of_other_bosons_and_tops() -> None:
+    def lines(process: str, **arguments: Any) -> set[str]:
+        return set(settings(process, Options(**arguments).settled(process)))
+
+    own = lines("w")
+    assert not any(line.startswith(("24:m", "23:m")) for line in own)
+    light = lines("w", boson_mass=59.0) - own
+    ends = {"m0": "59", "mMin": "29.5", "mMax": "118"}
+    assert light == {f"{code}:{name} = {value}" for code in (23, 24) for name, value in ends.items()}
+    top = lines("top", top_mass=86.5)
+    assert {"6:m0 = 86.5", "6:mMin = 43.25", "24:m0 = 40.1925"} <= top
+    # Nothing but b W: a heavy W must not go to t b.
+    assert {"24:onMode = off", "24:onIfAny = 2 4"} <= top & lines("w", boson_mass=280.0)
+
+
+def test_masses_of_jobs_fill_their_range_evenly() -> None:
+    options = Options(boson_mass=20.0, boson_mass_max=280.0).settled("w")
+    jobs = [options.of_job(seed=3, job=1 + i) for i in range(200)]
+    assert all(job.boson_mass_max is None for job in jobs)
+    found = np.sort([job.boson_mass or 0.0 for job in jobs])
+    # No gap above 3 / n of the range: the golden ratio's bound.
+    assert 20 <= found[0] < found[-1] <= 280
+    assert np.diff(found).max() < 3 / 200 * 260
+    assert np.diff(found).min() > 0.3 / 200 * 260
+    assert jobs[4] == options.of_job(seed=3, job=5)
+    assert jobs[4].boson_mass != options.of_job(seed=4, job=5).boson_mass
+    one = Options(boson_mass=59.0).settled("w")
+    assert one.of_job(seed=3, job=7) is one

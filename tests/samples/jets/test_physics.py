@@ -48,6 +48,37 @@ def test_masses_peak_where_they_should(files: dict[str, Path], load: Load) -> No
     assert 0.85 * 174 < peak(flat(heavy, "mass")[four], low=100, high=250) < 174
 
 
+@pytest.mark.parametrize(
+    ("process", "arguments", "quarks", "expected"),
+    [
+        ("w", {"boson_mass": 59.0}, 2, {24: 59, 23: 59}),
+        ("w", {"boson_mass": 280.0}, 2, {24: 280, 23: 280}),
+        ("top", {"top_mass": 86.5}, 3, {6: 86.5, 24: 40.2}),
+    ],
+)
+def test_other_masses_of_bosons_and_tops(
+    process: str, arguments: dict[str, float], quarks: int, expected: dict[int, float]
+) -> None:
+    options = Options(mpi=False, **arguments).settled(process)
+    batch = generation.Generator(process, options, seed=9)(60)
+    made = batch.resonances
+    assert np.bincount(batch.parent).tolist() == [quarks] * 2 * batch.size
+    mass = np.sqrt(made.p4[:, 3] ** 2 - (made.p4[:, :3] ** 2).sum(axis=1))
+    # What is not an outgoing b of top -> b W is the W: two quarks, of which one is u or c.
+    pairs = batch.quarks.take(np.abs(batch.quarks.id) <= 4) if process == "top" else None
+    for code, nominal in expected.items():
+        found = mass[np.abs(made.id) == code]
+        if pairs is not None and code == 24:
+            light = batch.parent[np.abs(batch.quarks.id) <= 4]
+            p4 = np.zeros((len(made.id), 4))
+            np.add.at(p4, light, pairs.p4)
+            found = np.sqrt(p4[:, 3] ** 2 - (p4[:, :3] ** 2).sum(axis=1))[np.bincount(light) == 2]
+        assert len(found) > 50
+        assert np.median(found) == pytest.approx(nominal, rel=0.02), code
+        # The width goes with the mass: a fortieth of a W's.
+        assert np.subtract(*np.quantile(found, [0.75, 0.25])) < 0.06 * nominal
+
+
 def test_substructure_tells_the_prongs(files: dict[str, Path], load: Load) -> None:
     events = {process: load(path) for process, path in files.items()}
     ratio = {

@@ -166,6 +166,24 @@ def test_options_act_on_the_sample(tmp_path: Path, load: Load) -> None:
 
 
 @pytest.mark.usefixtures("generators")
+def test_each_job_of_a_range_of_masses_has_its_own(tmp_path: Path, load: Load) -> None:
+    made = make(
+        tmp_path / "x.root", jets=180, job_events=40, options={"boson_mass": 40.0, "boson_mass_max": 250.0}
+    )
+    events, told = load(made.out), read_provenance(made.out)
+    masses = told["boson_mass_per_job"]
+    assert len(masses) == made.jobs >= 3
+    assert len(set(masses)) == made.jobs
+    assert f"24:m0 = {masses[0]:g}" in told["pythia"]
+    for job, mass in enumerate(masses, 1):
+        own = events[events.luminosityBlock == luminosity_block(3, job)]
+        whole = ak.flatten(own.FatJet_nMatchedQuarks) == 2
+        assert np.median(ak.flatten(own.FatJet_msoftdrop)[whole]) == pytest.approx(mass, rel=0.12)
+    last = events[events.luminosityBlock == luminosity_block(3, made.jobs)]
+    assert_equal(regenerate(made.out, made.jobs), last)
+
+
+@pytest.mark.usefixtures("generators")
 def test_no_jets_make_an_empty_tree(tmp_path: Path, load: Load) -> None:
     made = make(tmp_path / "none.root", "top", events=3, options={"pt_min": 2990.0, "mass": 5980.0})
     events = load(made.out)
@@ -232,6 +250,8 @@ def test_the_command_makes_a_file_and_says_what_is_in_it(
         (["--process", "z", "--jets", "5"], "jets has no process 'z'"),
         (["--jets", "5", "--out", "x.root"], "one file holds one process"),
         (["--jets", "5", "--mass", "1500"], "add --process"),
+        (["--jets", "5", "--top-mass", "80"], "add --process"),
+        (["--process", "w", "--boson-mass-max", "80", "--jets", "5"], "give boson_mass"),
         (["--process", "qcd"], "give either the events to generate or the jets to store"),
         (["--process", "qcd", "--jets", "3", "--out", "{file}/x.root"], "cannot be written"),
     ],
