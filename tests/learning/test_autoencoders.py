@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from hepdecorr import catalogue
 from hepdecorr.errors import InputError
 from hepdecorr.learning.networks import autoencoders
-from hepdecorr.learning.networks.autoencoders import Autoencoder, FullyConnected
+from hepdecorr.learning.networks.autoencoders import Autoencoder, FullyConnected, Recurrent
 
 HOME = "hepdecorr.learning.networks.autoencoders"
 LENGTH, LATENTS = 6, 3
 SMALL: dict[str, dict] = {
-    "FullyConnected": {"hidden": [12, 8]},
+    "FullyConnected": {"type": "FullyConnected", "hidden": [12, 8]},
+    "Recurrent": {"type": "Recurrent", "width": 8},
+    "Recurrent, skip": {"type": "Recurrent", "width": 8, "padding": "skip"},
 }
 
 
 def build(name: str, **change: object) -> Autoencoder:
     torch.manual_seed(0)
-    spec = {"type": name, **SMALL[name], **change}
-    return catalogue.build(spec, home=HOME, length=LENGTH, latents=LATENTS, condition=0).eval()
+    spec = {**SMALL[name], **change}
+    return catalogue.build(spec, home=HOME, length=LENGTH, latents=LATENTS).eval()
 
 
 def told(name: str, **change: object) -> Autoencoder:
@@ -50,7 +52,7 @@ def name(request) -> str:
 
 
 def test_every_network_is_tried() -> None:
-    assert set(SMALL) == set(autoencoders.__all__)
+    assert {spec["type"] for spec in SMALL.values()} == set(autoencoders.__all__)
 
 
 def test_contract(name: str) -> None:
@@ -63,7 +65,7 @@ def test_contract(name: str) -> None:
     assert decoded.shape == (50, LENGTH, 4)
     distance = net.distance(decoded, x, mask)
     assert distance.shape == (50,)
-    assert (distance > 0).all()
+    assert (distance[2:] > 0).all()
     (distance.sum() + log_var.square().sum()).backward()
     for key, p in net.named_parameters():
         assert p.grad is not None, key
@@ -100,7 +102,8 @@ def test_conditions_are_heard_by_both_halves(name: str) -> None:
     one, other = torch.zeros(30, 2), torch.tensor([0.0, 1.0]).expand(30, 2)
     with torch.no_grad():
         mean = net.encode(x, mask, one)[0]
-        assert (net.encode(x, mask, other)[0] - mean).abs().amax(1).min() > 1e-4
+        change = (net.encode(x, mask, other)[0] - mean).abs().amax(1)
+        assert change[mask.any(1)].min() > 1e-4
         assert (net.decode(mean, other) - net.decode(mean, one)).abs().amax((1, 2)).min() > 1e-4
 
 
@@ -109,7 +112,7 @@ def test_what_was_saved_is_what_was(name: str) -> None:
     file = io.BytesIO()
     torch.save(net.state_dict(), file)
     file.seek(0)
-    twin = catalogue.build({"type": name, **SMALL[name]}, home=HOME, length=LENGTH, latents=LATENTS).eval()
+    twin = catalogue.build(SMALL[name], home=HOME, length=LENGTH, latents=LATENTS).eval()
     before = twin.encode(x, mask)[0]
     twin.load_state_dict(torch.load(file))
     assert not torch.equal(before, net.encode(x, mask)[0])
@@ -200,6 +203,65 @@ def test_the_fully_connected_one_is_the_papers() -> None:
     np.testing.assert_allclose(log_var, value[:, 10:], atol=2e-3)  # bounded at 10, which is far away
 
 
+def long_short_term(recurrent: nn.LSTM, x: np.ndarray) -> np.ndarray:
+    """The steps of an LSTM on one jet (L, c), by Hochreiter's equations with a forget gate."""
+    for k in range(recurrent.num_layers):
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        of_input, of_state, bias, more = (getattr(recurrent, f"{n}_l{k}").detach().numpy() for n in names)
+        state = cell = np.zeros(recurrent.hidden_size)
+        steps = []
+        for row in x:
+            enter, forget, new, leave = np.split(of_input @ row + of_state @ state + bias + more, 4)
+            cell = cell / (1 + np.exp(-forget)) + np.tanh(new) / (1 + np.exp(-enter))
+            state = np.tanh(cell) / (1 + np.exp(-leave))
+            steps.append(state)
+        x = np.array(steps)
+    return x
+
+
+@pytest.mark.parametrize("padding", ["read", "skip"])
+def test_the_recurrent_one_is_the_papers(padding: str) -> None:
+    """Two layers of 50, the latents repeated through one of 50; what is read last depends on the padding."""
+    net = Recurrent(padding=padding).eval()
+    sizes = [(m.input_size, m.hidden_size, m.num_layers) for m in (net.encoder, net.decoder)]
+    assert sizes == [(4, 50, 2), (10, 50, 1)]
+    x = torch.randn(2, 20, 4)
+    mask = torch.arange(20) < torch.tensor([[20], [7]])
+    with torch.no_grad():
+        mean = net.encode(x, mask)[0]
+        decoded = net.decode(mean)
+    for k, last in enumerate((20, 20 if padding == "read" else 7)):
+        known = long_short_term(net.encoder, x[k, :last].numpy())[-1]
+        weight, bias = (p.detach().numpy() for p in net.to_latents.parameters())
+        np.testing.assert_allclose(mean[k], (weight @ known + bias)[:10], atol=1e-5)
+        steps = long_short_term(net.decoder, mean[k].numpy()[None].repeat(20, 0))
+        weight, bias = (p.detach().numpy() for p in net.to_momenta.parameters())
+        np.testing.assert_allclose(decoded[k], steps @ weight.T + bias, atol=1e-5)
+
+
+def test_padding_that_is_skipped_has_no_say() -> None:
+    net, (x, mask) = build("Recurrent, skip"), jets(40)
+    spoilt = torch.where(mask[..., None], x, 77.0)
+    decoded = torch.randn(40, LENGTH, 4)
+    with torch.no_grad():
+        assert torch.allclose(net.encode(spoilt, mask)[0], net.encode(x, mask)[0], atol=1e-6)
+        read = build("Recurrent")
+        assert not torch.allclose(read.encode(spoilt, mask)[0], read.encode(x, mask)[0], atol=1e-2)
+    found = net.distance(decoded, spoilt, mask)
+    for k, own in enumerate(mask):
+        wanted = float(((decoded[k][own] - x[k][own]) ** 2).mean()) if own.any() else 0.0
+        assert float(found[k]) == pytest.approx(wanted, rel=1e-5)
+    # A hole in the middle is closed.
+    holes = torch.ones(1, LENGTH, dtype=torch.bool)
+    holes[0, 1] = False
+    jet = torch.randn(1, LENGTH, 4)
+    shut = torch.cat([jet[:, :1], jet[:, 2:], jet[:, 1:2]], 1)
+    behind = torch.arange(LENGTH)[None] < LENGTH - 1
+    with torch.no_grad():
+        assert torch.allclose(net.encode(jet, holes)[0], net.encode(shut, behind)[0], atol=1e-6)
+    assert torch.allclose(net.distance(shut, jet, holes), torch.zeros(1))
+
+
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_distance_is_that_of_the_slides(padded: bool) -> None:
     """1/4n times the sum over i of |xhat_i - x_i|^2 with n = 20: the mean over 80, padding counted."""
@@ -227,6 +289,8 @@ def test_the_distance_is_that_of_the_slides(padded: bool) -> None:
         ({"condition": -1}, "condition not negative"),
         ({"activation": "relo"}, "did you mean 'relu'"),
         ({"hiden": [4]}, "did you mean 'hidden'"),
+        ({"type": "Recurrent", "width": 0}, "Recurrent: width and depth must be at least 1"),
+        ({"type": "Recurrent", "padding": "reed"}, "Recurrent: no padding 'reed'; did you mean 'read'"),
     ],
 )
 def test_faults_in_the_yaml_are_named(spec: dict, message: str) -> None:

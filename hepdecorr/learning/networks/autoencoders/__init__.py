@@ -6,5 +6,6 @@ and decoder are told beside), and has the three verbs of Autoencoder.
 
 from hepdecorr.learning.networks.autoencoders.autoencoder import Autoencoder as Autoencoder
 from hepdecorr.learning.networks.autoencoders.fully_connected import FullyConnected
+from hepdecorr.learning.networks.autoencoders.recurrent import Recurrent
 
-__all__ = ["FullyConnected"]
+__all__ = ["FullyConnected", "Recurrent"]
