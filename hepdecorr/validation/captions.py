@@ -122,6 +122,15 @@ CAPTIONS = {
             "out before the classification. First seed."
         ),
     ),
+    "latents": (
+        "{tagger}: means of the latents against {nuisance}",
+        (
+            "Background validation events; contours hold 10 to 97 % of them, lines: quantiles of the "
+            "latent's mean. KL: divergence of the latent from its prior [nats]; near zero, it has vanished "
+            "and tells nothing. I: mutual information with the protected variable [nats], which also sees "
+            "what is not monotone. Rank correlation with the error of a bootstrap. First seed."
+        ),
+    ),
     "intervention": (
         "{tagger}: latent {latent} moved, which stands for {nuisance}",
         (

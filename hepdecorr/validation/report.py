@@ -33,7 +33,7 @@ def report(folder: Path, content: ReportInput) -> Path:
     for nuisance in nuisances:
         body += _nuisance(content, nuisance, figures)
     body += sections.images(content, figures)
-    body += latents.section(content.latents, figures)
+    body += latents.section(content.latents, figures, _axes(content))
     body += _trainings(content, figures)
     body += _provenance(content)
     write(folder / "metrics.json", (json.dumps(metrics(content), indent=1) + "\n").encode())
@@ -67,13 +67,19 @@ def _subtitle(content: ReportInput, nuisances: Sequence[str]) -> str:
     )
 
 
+def _axes(content: ReportInput) -> dict[str, dict[str, Any]]:
+    """Title and unit of every nuisance's axis."""
+    units = {one.nuisance: one.unit for seeds in content.taggers.values() for one in seeds}
+    return {name: {"nuisance": content.titles.get(name, name), "unit": unit} for name, unit in units.items()}
+
+
 def _nuisance(content: ReportInput, nuisance: str, figures: Figures) -> list[str]:
     chosen = {
         name: [one for one in seeds if one.nuisance == nuisance] for name, seeds in content.taggers.items()
     }
     chosen = {name: seeds for name, seeds in chosen.items() if seeds}
     first = next(iter(chosen.values()))[0]
-    axis: dict[str, Any] = {"nuisance": content.titles.get(nuisance, nuisance), "unit": first.unit}
+    axis = _axes(content)[nuisance]
     body = [page.heading(f"Protected variable: {nuisance}", anchor=nuisance)]
     body += [page.heading("Summary", level=3), tables.summary(chosen)]
     body.append(page.paragraph(SUMMARY, kind="soft"))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation.measures import dcor2, mig
+from hepdecorr.validation.measures import dcor2, mig, rank_correlation
 from hepdecorr.validation.measures.distances import distances, products, squared_distances
 
 
@@ -136,3 +137,27 @@ def test_mig_of_an_informative_and_of_a_useless_latent():
 def test_mig_needs_two_latents():
     with pytest.raises(InputError, match="at least two"):
         mig(np.ones((10, 1)), np.arange(10.0))
+
+
+def test_rank_correlation_is_scipys_and_that_of_a_gaussian() -> None:
+    """Ties included; of a Gaussian 6/pi asin(rho/2) (Pearson 1907), its error 1/root n at independence."""
+    x, z = pair(5, 20_000, 0.6)
+    found = rank_correlation(np.exp(x), z)
+    assert found.value == pytest.approx(6 / math.pi * math.asin(0.3), abs=4 * found.std)
+    assert 0.5 / math.sqrt(20_000) < found.std < 1 / math.sqrt(20_000)
+    tied = np.round(x)
+    assert rank_correlation(tied, z, replicas=2).value == pytest.approx(
+        stats.spearmanr(tied, z)[0], abs=1e-12
+    )
+    x, z = pair(6, 4000)
+    assert rank_correlation(x, z).std == pytest.approx(1 / math.sqrt(4000), rel=0.2)
+
+
+def test_weights_of_a_rank_correlation_repeat_events() -> None:
+    x, z = pair(7, 300, 0.4)
+    times = np.random.default_rng(1).integers(0, 4, 300)
+    weighted = rank_correlation(x, z, weight=times, replicas=2).value
+    # Against the formula for ties, in which repeated events share their rank.
+    assert weighted == pytest.approx(stats.spearmanr(np.repeat(x, times), np.repeat(z, times))[0], abs=1e-12)
+    with pytest.raises(InputError, match="x is constant"):
+        rank_correlation(np.ones(5), np.arange(5))

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from hepdecorr.errors import InputError
 from hepdecorr.validation import plots
@@ -63,6 +64,49 @@ def test_the_report_shows_what_latents_know_and_do(tmp_path, taggers) -> None:
     assert found[0]["mig"]["mig"]["value"] == made(1).gap.mig.value
     assert found[0]["intervention"]["change"][0][1] == [0.0, -1.5, 0.0]
     assert found[0]["intervention"]["observed"][0][1][2] is None
+
+
+def of_jets(seed: int = 3, *, vanished: bool = False) -> Latents:
+    """Without a decoder on features: latent 0 rises with the mass, 1 tells nothing, 2 has vanished."""
+    random = np.random.default_rng(seed)
+    mass = random.exponential(50.0, 3000)
+    mean = np.stack([np.log(mass) + random.normal(size=3000), 0.01 * random.normal(size=3000)], 1)
+    mean = np.column_stack([0 * mean[:, :1] if vanished else mean[:, :1], mean[:, 1], np.zeros(3000)])
+    arrays = {"mean": mean, "nuisance": mass[:, None], "weight": np.ones(3000), "nuisances": np.array(["m"])}
+    arrays |= {"kl": np.array([0.0 if vanished else 1.4, 0.002, 0.0]), "mse": np.array(0.21), "more": mass}
+    return Latents.of(arrays, features=[])
+
+
+def test_latents_without_a_decoder_on_features(tmp_path, taggers) -> None:
+    """What a method cannot tell is left out; ranks see the exponential's logarithm as itself."""
+    one = of_jets()
+    assert one.move(0) is None
+    assert one.active == 1
+    first, second, third = one.known["m"]
+    assert first.value == pytest.approx(spearmanr(one.mean[:, 0], one.nuisance[:, 0])[0], abs=1e-9)
+    assert abs(second.value) < 4 * second.std
+    assert third is None
+    latents = {"vae": [one, of_jets(4)]}
+    path = report(tmp_path, ReportInput(name="jets", taggers={"vae": taggers["flat"]}, latents=latents))
+    text = path.read_text(encoding="utf-8")
+    assert "vae: means of the latents against m" in text
+    assert "1 of 3; 1 of 3" in text
+    assert "latent 0 moved" not in text
+    found = json.loads((tmp_path / "metrics.json").read_text())["latents"]["vae"][0]
+    assert (found["kl"], found["mse"], found["intervention"]) == ([1.4, 0.002, 0.0], 0.21, None)
+    assert found["rank_correlation"]["m"][0]["value"] == first.value
+    assert found["rank_correlation"]["m"][2] is None
+
+
+def test_the_panels_of_latents_say_what_they_know() -> None:
+    one = of_jets()
+    of = {"weight": one.weight, "correlations": one.known["m"], "kl": one.kl, "nuisance": "Mass"}
+    drawn = plots.latents_against(one.mean, one.nuisance[:, 0], unit="GeV", **of)
+    titles = [ax.get_title(loc="left") for ax in drawn.axes]
+    assert f"{one.known['m'][0].value:+.3f}" in titles[0]
+    assert "KL 1.40" in titles[0]
+    assert drawn.axes[0].get_xlabel() == "Mass [GeV]"
+    assert "constant" in [text.get_text() for text in drawn.axes[2].texts]
 
 
 def test_figures_show_what_was_cut_and_moved() -> None:

@@ -26,6 +26,7 @@ from hepdecorr.validation.measures.ranking import (
     roc,
     signal_efficiency,
 )
+from hepdecorr.validation.measures.ranks import rank_correlation
 from hepdecorr.validation.measures.sculpting import Sculpting, sculpting, upper_limit
 from hepdecorr.validation.measures.slices import Information, InSlices, Slice, Slices, in_slices, information
 
@@ -72,6 +73,7 @@ __all__ = [
     "plain",
     "profile",
     "quantile_map",
+    "rank_correlation",
     "regions",
     "rejection_factor",
     "resolved",

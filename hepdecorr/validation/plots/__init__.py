@@ -7,7 +7,7 @@ from hepdecorr.validation.plots.abcd import abcd_closure
 from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, trade_off
 from hepdecorr.validation.plots.history import training_history
 from hepdecorr.validation.plots.images import average, jet_images
-from hepdecorr.validation.plots.latents import Information, Moved, information, intervention
+from hepdecorr.validation.plots.latents import Information, Moved, information, intervention, latents_against
 from hepdecorr.validation.plots.scans import Step, front, pareto, scan_curves
 from hepdecorr.validation.plots.scores import Scores, density, score_distributions
 from hepdecorr.validation.plots.slices import Second, efficiencies, quantile_edges, sliced_spectra
@@ -38,6 +38,7 @@ __all__ = [
     "information",
     "intervention",
     "jet_images",
+    "latents_against",
     "overview",
     "pareto",
     "quantile_edges",

@@ -11,8 +11,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation.measures.numbers import Array
-from hepdecorr.validation.plots.style import COLOURS, MARKERS, figure, grid, styled
+from hepdecorr.validation.measures.numbers import Array, Measured
+from hepdecorr.validation.plots.scores import draw_density
+from hepdecorr.validation.plots.style import COLOURS, MARKERS, axis_label, figure, grid, legend_above, styled
 
 MOST = 12  # features shown of an intervention
 
@@ -61,6 +62,51 @@ def information(found: Mapping[str, Information]) -> Figure:
         ax.tick_params(which="both", length=0, labelbottom=True)
     axes[-1].set_xlabel("Latent")
     drawn.colorbar(image, ax=axes, label="Mutual information [nats]", shrink=0.9)
+    return drawn
+
+
+@styled
+def latents_against(
+    mean: Array,
+    nuisance_values: Array,
+    *,
+    weight: Array,
+    correlations: Sequence[Measured | None],
+    kl: Array | None = None,
+    nats: Array | None = None,
+    nuisance: str = "",
+    unit: str = "",
+) -> Figure:
+    """Each latent's posterior mean against a nuisance, one panel a latent: density and quantiles.
+
+    mean: (events, latents); nuisance_values, weight: (events,); correlations: rank correlation of each
+    latent, None where its mean is constant; kl, and nats, the mutual information with the nuisance:
+    (latents,). The range is what holds 99 % of the events.
+    """
+    drawn, axes = grid(mean.shape[1], width=2.3, height=2.5, columns=5, share=False)
+    low, high = (float(one) for one in np.quantile(nuisance_values, (0.005, 0.995)))
+    inside = (nuisance_values >= low) & (nuisance_values <= high)
+    last = None
+    for k, ax in enumerate(axes):
+        said = [] if kl is None else [f"KL {kl[k]:.2f}"]
+        said += [] if nats is None else [f"I {max(nats[k], 0):.2f}"]
+        if (found := correlations[k]) is None:
+            ax.text(0.5, 0.5, "constant", transform=ax.transAxes, ha="center", color="0.4")
+            ax.set_yticks([])
+        else:
+            draw_density(
+                ax, mean[inside, k], nuisance_values[inside], weight[inside], span=(low, high), bins=40
+            )
+            said.append(rf"$\rho_S$ ${found.value:+.3f}$ ± {found.std or 0:.3f}")
+            last = ax
+        ax.set_title(f"Latent {k}\n{', '.join(said)}", loc="left", fontsize=8)
+        ax.set_xlim(low, high)
+        if k + 5 >= mean.shape[1]:
+            ax.set_xlabel(axis_label(nuisance, unit))
+    for ax in axes[::5]:
+        ax.set_ylabel("Mean of the latent")
+    if last is not None:
+        legend_above(drawn, last)
     return drawn
 
 

@@ -48,7 +48,7 @@ def density(
     for ax, (name, one) in zip(axes, scores.items(), strict=True):
         logit, label, z, w = checked(one.weight, logit=one.logit, label=one.label, nuisance=one.nuisance)
         kept = (label == 0) & (z >= range[0]) & (z <= range[1])
-        _density(ax, logit[kept], z[kept], w[kept], span=range, bins=bins)
+        draw_density(ax, logit[kept], z[kept], w[kept], span=range, bins=bins)
         ax.set_title(name, loc="left")
         ax.set_xlabel(axis_label(nuisance, unit))
         ax.set_xlim(range)
@@ -57,7 +57,8 @@ def density(
     return drawn
 
 
-def _density(ax: Axes, logit: Array, z: Array, w: Array, *, span: tuple[float, float], bins: int) -> None:
+def draw_density(ax: Axes, logit: Array, z: Array, w: Array, *, span: tuple[float, float], bins: int) -> None:
+    """Contours of the smoothed density of (z, logit), and the logit's quantiles in bins of z."""
     low, high = np.quantile(logit, [0.0005, 0.9995])
     margin = 0.05 * max(high - low, 1e-6)
     counts, x_edges, y_edges = np.histogram2d(
@@ -73,7 +74,7 @@ def _density(ax: Axes, logit: Array, z: Array, w: Array, *, span: tuple[float, f
     x[[0, -1]] = span
     ax.contourf(x, y, smooth, levels=[*levels, max(smooth.max(), levels[-1]) * 1.001], cmap="Blues")
     ax.contour(x, y, smooth, levels=levels, colors="0.35", linewidths=0.4)
-    for number, (quantile, (centres, heights)) in enumerate(_quantile_lines(logit, z, w, span).items()):
+    for number, (quantile, (centres, heights)) in enumerate(quantile_lines(logit, z, w, span).items()):
         ax.plot(
             centres,
             heights,
@@ -83,9 +84,10 @@ def _density(ax: Axes, logit: Array, z: Array, w: Array, *, span: tuple[float, f
         )
 
 
-def _quantile_lines(
+def quantile_lines(
     logit: Array, z: Array, w: Array, span: tuple[float, float]
 ) -> dict[float, tuple[Array, Array]]:
+    """Centres of bins of z, and each of QUANTILES of the logit there; NaN where too few events tell it."""
     edges = np.linspace(*span, 16)
     place, centres = indices(z, edges), (edges[:-1] + edges[1:]) / 2
     lines = {}
