@@ -18,9 +18,9 @@ from hepdecorr import __version__
 PACKAGE = Path(__file__).resolve().parents[1]
 # What decides over the result of each step, below the package's folder.
 CODE = {
-    "table": ("table.py", "columnar"),
-    "train": ("table.py", "card.py", "learning", "validation/measures"),
-    "evaluate": ("table.py", "card.py", "columnar"),
+    "table": ("table.py", "compiled.py", "columnar"),
+    "train": ("table.py", "card.py", "emd.py", "learning", "validation/measures"),
+    "evaluate": ("table.py", "card.py", "emd.py", "compiled.py", "columnar"),
     "measure": ("validation/measures",),
     "report": ("validation", "cli/proof.py", "cli/measuring.py"),
 }

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.compiled import compiled
+from hepdecorr.compiled import compiled
 
 # What `count` found wrong.
 FINE, BAD_JET, BAD_CANDIDATE = 0, 1, 2

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.compiled import compiled
 from hepdecorr.columnar.features.particles import DAUGHTERS, particles
 from hepdecorr.columnar.features.sharing import Feature, family, intermediate
 from hepdecorr.columnar.features.thrusts import candidate_thrust
+from hepdecorr.compiled import compiled
 
 CONES = 9
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hepdecorr.columnar.constituents.linking import charge
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.compiled import compiled
+from hepdecorr.compiled import compiled
 
 # A block of rows stays in the cache while its features are written, one after the other.
 _BLOCK = 32

@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.compiled import compiled
+from hepdecorr.compiled import compiled
 
 LIGHT = 1e-4
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.compiled import compiled
 from hepdecorr.columnar.features.jet_momenta import Momenta, divided, momenta
 from hepdecorr.columnar.features.sharing import feature, intermediate
+from hepdecorr.compiled import compiled
 
 
 @feature(title=r"$C_2$")

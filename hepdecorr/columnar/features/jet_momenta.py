@@ -15,8 +15,8 @@ import numpy as np
 
 from hepdecorr.columnar import constituents
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.compiled import compiled
 from hepdecorr.columnar.features.sharing import intermediate
+from hepdecorr.compiled import compiled
 
 # A sum lighter than this share of its energy counts as massless: below, the mass is rounding, and there is
 # no rest frame to go to.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.compiled import compiled
 from hepdecorr.columnar.features.fox_wolfram import ratios_of
 from hepdecorr.columnar.features.jet_momenta import LIGHT, Momenta, Sums, momenta, resting, sums
 from hepdecorr.columnar.features.sharing import feature, intermediate
 from hepdecorr.columnar.features.tensors import lower_eigenvalues_of
+from hepdecorr.compiled import compiled
 
 # As for a mass: a sum that is lighter by this has no shape but rounding.
 _FLAT = 1e-14

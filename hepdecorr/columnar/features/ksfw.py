@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from hepdecorr.columnar.features.branches import Floats, Ints, per_event
-from hepdecorr.columnar.features.compiled import compiled
 from hepdecorr.columnar.features.fox_wolfram import legendre
 from hepdecorr.columnar.features.particles import DAUGHTERS, candidate, charges, magnitude, missing, particles
 from hepdecorr.columnar.features.sharing import Feature, family, feature, intermediate
+from hepdecorr.compiled import compiled
 
 CHARGED, NEUTRAL, MISSING, OTHERS = range(4)
 _KINDS = {CHARGED: "charged particles", NEUTRAL: "photons", MISSING: "missing momentum"}

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hepdecorr.columnar.features.branches import Floats, Ints, columns, index, per_event
-from hepdecorr.columnar.features.compiled import compiled
 from hepdecorr.columnar.features.sharing import intermediate
+from hepdecorr.compiled import compiled
 from hepdecorr.errors import InputError
 
 # PDG 2024 [GeV]

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.compiled import compiled
 from hepdecorr.columnar.features.particles import DAUGHTERS, kaon, particles, photon, pion
 from hepdecorr.columnar.features.sharing import feature, intermediate
+from hepdecorr.compiled import compiled
 
 # Below this (relative) a momentum lies in the plane of the pair, or along another: rounding must not choose
 # its side.

@@ -14,8 +14,9 @@ import awkward as ak
 import numpy as np
 import pytest
 
+from hepdecorr import compiled
 from hepdecorr.columnar import features
-from hepdecorr.columnar.features import compiled, particles
+from hepdecorr.columnar.features import particles
 from hepdecorr.errors import InputError
 
 USER = """

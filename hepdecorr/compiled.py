@@ -1,4 +1,4 @@
-"""numba's compiler as this room uses it."""
+"""numba's compiler as it is used here."""
 
 from __future__ import annotations
 
