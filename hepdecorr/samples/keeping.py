@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,16 @@ def load(path: Path) -> Yield:
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as err:
         raise InputError(f"{path}: not a readable job ({err}); delete it to generate it anew") from None
     return Yield(Chunk(columns, collections), *own, final=about["final"], facts=about["facts"])
+
+
+@contextlib.contextmanager
+def keeping(run: Callable[[Job], Yield], request: Request, *, out: Path, **about: str) -> Iterator[Kept]:
+    """`run` with its results kept beside `out` until this ends without an error, that is, with a whole file.
+
+    about: what the jobs depend on beyond the request, such as versions.
+    """
+    yield Kept(run, folder_of(out, request, **about))
+    forget(out)
 
 
 def folder_of(out: Path, request: Request, **about: str) -> Path:

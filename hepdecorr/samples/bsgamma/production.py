@@ -22,6 +22,7 @@ from hepdecorr.samples.bsgamma.detector import detect
 from hepdecorr.samples.bsgamma.generation import PROCESSES, Batch, Particles
 from hepdecorr.samples.columns import Chunk, compacted, join
 from hepdecorr.samples.jobs import seeds
+from hepdecorr.samples.keeping import keeping
 from hepdecorr.samples.production import Job, Request, Summary, Tally, Yield, produce, remake
 from hepdecorr.samples.pythia import pythia8
 from hepdecorr.samples.rootfile import SampleWriter, read_provenance
@@ -49,7 +50,8 @@ def generate(
     Give `events` to generate or `candidates` to store.  Same arguments, same content, for any number of
     `workers` (processes; they are spawned, so a script needs `if __name__ == "__main__":`).
     job_events: generated events a job.  progress: called after each job with the events generated, or
-    candidates stored, so far.  The file appears whole or not at all.
+    candidates stored, so far.  The file appears whole or not at all; interrupted, the same call goes on from
+    the jobs that wait beside it.
     Raises InputError for arguments out of range, a folder that cannot be written to, or no Pythia.
     """
     if process not in PROCESSES:
@@ -57,18 +59,21 @@ def generate(
     size = JOB_EVENTS[process] if job_events is None else job_events
     request = Request(process, seed, events, candidates, size, options or Options())
     pythia8()
-    return produce(
-        run,
-        request,
-        out=Path(out),
-        branches=layout.EVENT_BRANCHES,
-        collections=layout.COLLECTION_BRANCHES,
-        stages=STAGES,
-        finish=partial(_finish, request),
-        workers=workers,
-        compact=request.options.compact,
-        progress=progress,
-    )
+    out = Path(out)
+    about = {"sample": "bsgamma", "sample_version": str(VERSION), **_versions()}
+    with keeping(run, request, out=out, **about) as kept:
+        return produce(
+            kept,
+            request,
+            out=out,
+            branches=layout.EVENT_BRANCHES,
+            collections=layout.COLLECTION_BRANCHES,
+            stages=STAGES,
+            finish=partial(_finish, request),
+            workers=workers,
+            compact=request.options.compact,
+            progress=progress,
+        )
 
 
 def _finish(request: Request, writer: SampleWriter, tally: Tally) -> None:
@@ -94,11 +99,13 @@ def _provenance(request: Request, tally: Tally) -> dict[str, Any]:
         "candidates_per_job": tally.objects,
         "pythia": generation.settings(request.process, isr=request.options.isr),
         "mantissa_bits": layout.COMPACT_BITS if request.options.compact else {},
-        "versions": {
-            "hepdecorr": hepdecorr.__version__,
-            **{name: version(name) for name in ("pythia8mc", "numpy", "awkward", "uproot")},
-        },
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("pythia8mc", "numpy", "awkward", "uproot")
+    return {"hepdecorr": hepdecorr.__version__, **{name: version(name) for name in libraries}}
 
 
 def regenerate(path: Path | str, job: int) -> ak.Array:

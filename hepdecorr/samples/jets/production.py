@@ -24,6 +24,7 @@ from hepdecorr.samples.jets.generation import Batch, CrossSection, Generator, se
 from hepdecorr.samples.jets.options import PROCESSES, Options
 from hepdecorr.samples.jets.truth import origin
 from hepdecorr.samples.jobs import seeds
+from hepdecorr.samples.keeping import keeping
 from hepdecorr.samples.production import Job, Request, Summary, Tally, Yield, produce, remake
 from hepdecorr.samples.pythia import pythia8
 from hepdecorr.samples.rootfile import SampleWriter, read_provenance
@@ -57,7 +58,8 @@ def generate(
     one wanted, so there may be a few more.  Same arguments, same content, for any number of `workers`
     (processes; they are spawned, so a script needs `if __name__ == "__main__":`).
     job_events: generated events a job.  progress: called after each job with the events generated, or
-    jets stored, so far.  The file appears whole or not at all.
+    jets stored, so far.  The file appears whole or not at all; interrupted, the same call goes on from the
+    jobs that wait beside it.
     Raises InputError for arguments out of range, a folder that cannot be written to, no Pythia or no fastjet.
     """
     if process not in PROCESSES:
@@ -68,18 +70,21 @@ def generate(
     request = Request(process, seed, events, jets, size, settled, noun="jets")
     pythia8()
     fastjet_module()
-    return produce(
-        run,
-        request,
-        out=Path(out),
-        branches=layout.EVENT_BRANCHES,
-        collections=layout.LAYOUTS[settled.layout].collections,
-        stages=STAGES,
-        finish=partial(_finish, request),
-        workers=workers,
-        basket=BASKET_EVENTS,
-        progress=progress,
-    )
+    out = Path(out)
+    about = {"sample": "jets", "sample_version": str(VERSION), **_versions()}
+    with keeping(run, request, out=out, **about) as kept:
+        return produce(
+            kept,
+            request,
+            out=out,
+            branches=layout.EVENT_BRANCHES,
+            collections=layout.LAYOUTS[settled.layout].collections,
+            stages=STAGES,
+            finish=partial(_finish, request),
+            workers=workers,
+            basket=BASKET_EVENTS,
+            progress=progress,
+        )
 
 
 def run(job: Job) -> Yield:
@@ -185,11 +190,13 @@ def _provenance(request: Request, tally: Tally, found: CrossSection) -> dict[str
             f"{layout.LAYOUTS[request.options.layout].candidates}_{name}": MANTISSA_BITS
             for name in ("pt", "eta", "phi")
         },
-        "versions": {
-            "hepdecorr": hepdecorr.__version__,
-            **{name: version(name) for name in ("pythia8mc", "fastjet", "numpy", "awkward", "uproot")},
-        },
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("pythia8mc", "fastjet", "numpy", "awkward", "uproot")
+    return {"hepdecorr": hepdecorr.__version__, **{name: version(name) for name in libraries}}
 
 
 def regenerate(path: Path | str, job: int) -> ak.Array:

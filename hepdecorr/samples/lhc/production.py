@@ -20,7 +20,7 @@ from hepdecorr.samples.columns import Chunk, Collection, Columns, join
 from hepdecorr.samples.jets.clustering import fastjet_module
 from hepdecorr.samples.jets.production import cross_section
 from hepdecorr.samples.jobs import seeds
-from hepdecorr.samples.keeping import Kept, folder_of, forget
+from hepdecorr.samples.keeping import keeping
 from hepdecorr.samples.lhc.generation import Generator, Options, Record
 from hepdecorr.samples.production import Job, Request, Summary, Tally, Yield, produce, remake
 from hepdecorr.samples.pythia import pythia8
@@ -102,20 +102,19 @@ def generate(
     fastjet_module()
     out = Path(out)
     about = {"sample": sample.name, "sample_version": str(VERSION), **_versions()}
-    summary = produce(
-        Kept(partial(_run, sample), folder_of(out, request, **about)),
-        request,
-        out=out,
-        branches=EVENT_BRANCHES,
-        collections=sample.collections,
-        stages=sample.stages,
-        finish=partial(_finish, sample, request),
-        workers=workers,
-        basket=BASKET_EVENTS,
-        progress=progress,
-    )
-    forget(out)
-    return summary
+    with keeping(partial(_run, sample), request, out=out, **about) as run:
+        return produce(
+            run,
+            request,
+            out=out,
+            branches=EVENT_BRANCHES,
+            collections=sample.collections,
+            stages=sample.stages,
+            finish=partial(_finish, sample, request),
+            workers=workers,
+            basket=BASKET_EVENTS,
+            progress=progress,
+        )
 
 
 def regenerate(sample: Sample, path: Path | str, job: int) -> ak.Array:
