@@ -135,7 +135,7 @@ def _pairs(weight: Any, place: Any, other_weight: Any, other_place: Any, norm: b
         total, other = a.sum(), b.sum()
         if norm:
             # Of what weighs 1 or nothing, whatever rounding says of the sum.
-            total, other = float(len(a) > 0), float(len(b) > 0)
+            total, other = 1.0 if len(a) else 0.0, 1.0 if len(b) else 0.0
             a, b = a / a.sum(), b / b.sum()
         found[jet, 1] = abs(total - other)
         if len(a) == 0 or len(b) == 0:
