@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import warnings
+from itertools import permutations
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from hepdecorr import catalogue
 from hepdecorr.errors import InputError
 from hepdecorr.learning.networks import autoencoders
-from hepdecorr.learning.networks.autoencoders import Autoencoder, FullyConnected, Recurrent
+from hepdecorr.learning.networks.autoencoders import Autoencoder, FullyConnected, Recurrent, SetVAE
+from hepdecorr.learning.networks.autoencoders.matching import matched
 
 HOME = "hepdecorr.learning.networks.autoencoders"
 LENGTH, LATENTS = 6, 3
@@ -22,6 +25,15 @@ SMALL: dict[str, dict] = {
     "FullyConnected": {"type": "FullyConnected", "hidden": [12, 8]},
     "Recurrent": {"type": "Recurrent", "width": 8},
     "Recurrent, skip": {"type": "Recurrent", "width": 8, "padding": "skip"},
+    "SetVAE": {"type": "SetVAE", "phi": [12, 8], "hidden": [8], "decoder": [12], "pools": 2},
+    "SetVAE, energy": {
+        "type": "SetVAE",
+        "phi": [12, 8],
+        "hidden": [8],
+        "decoder": [12],
+        "distance": "chamfer",
+        "weigh": "energy",
+    },
 }
 
 
@@ -281,6 +293,126 @@ def test_the_distance_is_that_of_the_slides(padded: bool) -> None:
     assert found.tolist() == pytest.approx(((x - decoded) ** 2).reshape(7, 80).mean(1).tolist(), rel=1e-5)
 
 
+def sets(n: int, *, length: int, seed: int = 3) -> tuple[Tensor, Tensor]:
+    """Two of each: random, near one another in another order, and with many equal distances."""
+    draw = torch.Generator().manual_seed(seed)
+    x, other = torch.randn(2, n, length, 4, generator=draw)
+    order = torch.rand(n, length, generator=draw).argsort(1)
+    near = x.gather(1, order[..., None].expand_as(x)) + 0.1 * other
+    return torch.cat([x, x, x.round()]), torch.cat([other, near, other.round()])
+
+
+@pytest.mark.parametrize("length", [1, 2, 20])
+def test_matching_costs_what_scipys_costs(length: int) -> None:
+    first, second = sets(40, length=length)
+    share = torch.rand(120, length, generator=torch.Generator().manual_seed(4))
+    share[::2] = 1.0
+    found = matched(first, second, share).numpy()
+    assert (np.sort(found, 1) == np.arange(length)).all()
+    arrays = (t.double().numpy() for t in (first, second, share))
+    for a, b, w, order in zip(*arrays, found, strict=True):
+        cost = w * ((a[:, None] - b[None]) ** 2).sum(2)
+        best = cost[linear_sum_assignment(cost)].sum()
+        assert cost[np.arange(length), order].sum() == pytest.approx(best, rel=1e-12, abs=1e-12)
+
+
+def test_what_is_not_finite_is_not_matched() -> None:
+    first, second = sets(1, length=5)
+    first[1, 2, 0] = torch.nan
+    second[2, 0, 3] = torch.inf
+    found = matched(first, second, torch.ones(3, 5))
+    assert found[1:].tolist() == [list(range(5))] * 2
+    assert found[0].tolist() != list(range(5))
+
+
+@pytest.mark.parametrize("weigh", ["even", "energy"])
+def test_distances_of_sets_are_those_of_a_plain_search(weigh: str) -> None:
+    """Over all permutations, and from each constituent to its nearest; energies count from zero on."""
+    net = SetVAE(length=4, latents=2, weigh=weigh)
+    net.fit(torch.tensor([[-2.0, 0.1, 0.2, 0.3]]))
+    first, second = sets(6, length=4)
+    mask = torch.ones(18, 4, dtype=torch.bool)
+    exact, nearest = net.train().distance(first, second, mask), net.eval().distance(first, second, mask)
+    for k, (a, b) in enumerate(zip(first.double(), second.double(), strict=True)):
+        shares = [torch.full((4,), 0.25, dtype=torch.float64)] * 2
+        if weigh == "energy":
+            shares = [(e := (jet[:, 0] + 2).clamp_min(0)) / e.sum() for jet in (a, b)]
+        cost = (a[:, None] - b[None]).square().mean(2)
+        paid = shares[1] * cost
+        best = min(float(sum(paid[i, j] for i, j in enumerate(p))) for p in permutations(range(4)))
+        assert float(exact[k]) == pytest.approx(best, rel=1e-5)
+        there, back = (float((s * cost.min(d).values).sum()) for s, d in zip(shares, (1, 0), strict=True))
+        assert float(nearest[k]) == pytest.approx((there + back) / 2, rel=1e-5)
+    assert torch.allclose(nearest, net.distance(second, first, mask))
+    if weigh == "even":
+        assert (nearest <= exact + 1e-6).all()
+        assert (exact <= (first - second).square().mean((1, 2)) + 1e-6).all()
+
+
+@pytest.mark.parametrize("weigh", ["even", "energy"])
+@pytest.mark.parametrize("mode", [True, False])
+def test_sets_have_no_order(mode: bool, weigh: str) -> None:
+    net, (x, mask) = build("SetVAE", weigh=weigh), jets(60)
+    net.fit(torch.tensor([-3.0, 0.0, 0.0, 0.0]))
+    decoded = torch.randn(60, LENGTH, 4, generator=torch.Generator().manual_seed(5))
+    order = torch.rand(60, LENGTH, generator=torch.Generator().manual_seed(6)).argsort(1)
+    mixed, there = x.gather(1, order[..., None].expand_as(x)), mask.gather(1, order)
+    net.train(mode)
+    with torch.no_grad():
+        assert torch.allclose(net.encode(mixed, there)[0], net.encode(x, mask)[0], atol=1e-6)
+        assert net.encode(x, mask)[0].std(0).min() > 1e-3
+        found = net.distance(decoded, x, mask)
+        assert torch.allclose(net.distance(decoded, mixed, there), found, rtol=1e-5)
+        turned = decoded.gather(1, order[..., None].expand_as(x))
+        assert torch.allclose(net.distance(turned, x, mask), found, rtol=1e-5)
+
+
+def test_a_missing_constituent_is_one_of_no_momentum() -> None:
+    zero = torch.tensor([-1.5, 0.1, 0.0, -0.2])
+    net, (x, mask) = build("SetVAE"), jets(40)
+    net.fit(zero[None])
+    decoded = torch.where(mask[..., None], x, zero).flip(1)
+    for mode in (True, False):
+        assert net.train(mode).distance(decoded, x, mask).tolist() == pytest.approx([0.0] * 40, abs=1e-12)
+        # One that was made of nothing costs as much as its momentum.
+        more = decoded.clone()
+        more[mask.sum(1) < LENGTH, 0] += torch.tensor([0.0, 0.2, 0.0, 0.0])
+        short = net.distance(more, x, mask)[mask.sum(1) < LENGTH]
+        assert (short > 0).all()
+        assert short.max() <= 0.04 / (4 * LENGTH) + 1e-7
+    assert "zero" in net.state_dict()
+    with pytest.raises(InputError, match="give the frame 'per: component'"):
+        net.fit(torch.zeros(20, 4))
+
+
+def test_the_gradient_of_a_matching_is_that_of_its_pairs() -> None:
+    net = SetVAE(length=5, latents=2).train()
+    first, second = (t[:8] for t in sets(8, length=5))
+    first.requires_grad_()
+    net.distance(first, second, torch.ones(8, 5, dtype=torch.bool)).sum().backward()
+    own = second.gather(1, matched(first, second, torch.ones(8, 5))[..., None].expand_as(second))
+    assert torch.allclose(first.grad, 2 * (first.detach() - own) / 20, atol=1e-7)
+
+
+def test_it_learns(name: str) -> None:
+    """Jets that one hidden number tells all about: little is left to reconstruct."""
+    torch.manual_seed(1)
+    net, hidden = build(name).train(), torch.rand(256, 1, 1)
+    x = torch.linspace(-1, 1, LENGTH)[:, None] * torch.tensor([1.0, -0.5, 0.3, 0.8]) + hidden
+    mask = torch.ones(256, LENGTH, dtype=torch.bool)
+    optimizer = torch.optim.Adam(net.parameters(), 2e-2)
+    losses = []
+    for _ in range(150):
+        mean, log_var = net.encode(x, mask)
+        loss = net.distance(net.decode(mean), x, mask).mean()
+        optimizer.zero_grad()
+        (loss + 1e-4 * (mean.square() + log_var.square()).mean()).backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.1 * losses[0]
+    assert losses[-1] < 0.3 * float(x.var(0).mean())
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -289,6 +421,9 @@ def test_the_distance_is_that_of_the_slides(padded: bool) -> None:
         ({"condition": -1}, "condition not negative"),
         ({"activation": "relo"}, "did you mean 'relu'"),
         ({"hiden": [4]}, "did you mean 'hidden'"),
+        ({"type": "SetVAE", "distance": "emd"}, "SetVAE: no distance 'emd'; known are chamfer, matching"),
+        ({"type": "SetVAE", "weigh": "energi"}, "no weigh 'energi'; did you mean 'energy'"),
+        ({"type": "SetVAE", "phi": []}, "phi needs a width at least"),
         ({"type": "Recurrent", "width": 0}, "Recurrent: width and depth must be at least 1"),
         ({"type": "Recurrent", "padding": "reed"}, "Recurrent: no padding 'reed'; did you mean 'read'"),
     ],

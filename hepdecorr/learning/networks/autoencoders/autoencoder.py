@@ -25,6 +25,8 @@ class Autoencoder(nn.Module):
     """
 
     per: ClassVar[str] = "slot"  # how JetFrame is to scale for it: each 'slot', or each 'component' of all
+    judged_by: ClassVar[str] = "mean square"  # what distance is in the graph, and when epochs are judged
+    trained_by: str = "mean square"  # what it is in training; a report is to say so where it is another
 
     def __init__(self, *, length: int, latents: int, condition: int = 0) -> None:
         super().__init__()
@@ -34,6 +36,9 @@ class Autoencoder(nn.Module):
                 f"they are {length}, {latents} and {condition}"
             )
         self.length, self.latents, self.condition = length, latents, condition
+
+    def fit(self, zero: Tensor) -> None:
+        """Told before training how a four-vector of zero looks once it is scaled, (rows, 4)."""
 
     @abstractmethod
     def encode(self, x: Tensor, mask: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
