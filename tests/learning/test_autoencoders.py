@@ -380,6 +380,10 @@ def test_a_missing_constituent_is_one_of_no_momentum() -> None:
         short = net.distance(more, x, mask)[mask.sum(1) < LENGTH]
         assert (short > 0).all()
         assert short.max() <= 0.04 / (4 * LENGTH) + 1e-7
+    # What is made is told by the energy, and not by where the jet has its own.
+    assert torch.equal(net.made(decoded, mask), decoded[..., 0] > -1.5)
+    assert not torch.equal(net.made(decoded, mask), mask)
+    assert torch.equal(build("FullyConnected").made(decoded, mask), mask)
     assert "zero" in net.state_dict()
     with pytest.raises(InputError, match="give the frame 'per: component'"):
         net.fit(torch.zeros(20, 4))

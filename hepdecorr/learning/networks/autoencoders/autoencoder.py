@@ -53,6 +53,10 @@ class Autoencoder(nn.Module):
         with in_full(x):
             return (decoded.to(x.dtype) - x).square().mean((1, 2))
 
+    def made(self, decoded: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002  slots answer slots
+        """Which of the decoded four-vectors are constituents, (n, length) bool, for a jet with this mask."""
+        return mask
+
 
 def posterior(answer: Tensor) -> tuple[Tensor, Tensor]:
     """Means and log variances, both (n, d), of an encoder's answer (n, 2 d).

@@ -98,6 +98,10 @@ class SetVAE(Autoencoder):
             own = x.gather(1, order[..., None].expand_as(x))
             return ((decoded - own).square().mean(2) * share.gather(1, order)).sum(1)
 
+    def made(self, decoded: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002  a set answers a set
+        """Which of the decoded four-vectors are constituents, (n, length) bool: those of some energy."""
+        return decoded[..., 0] > self.zero[0]
+
     def _share(self, x: Tensor) -> Tensor:
         """The weights of four-vectors (n, L, 4), shape (n, L), which sum to one."""
         if self.weigh == "even":
