@@ -261,7 +261,7 @@ def test_onnx_gives_what_torch_gives_for_any_number_of_slots() -> None:
     for raw, there in trials:
         found = run({"x": raw.numpy(), "mask": there.float().numpy()})
         for got, expected in zip(found, All()(raw, there), strict=True):
-            np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=2e-5)
+            np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

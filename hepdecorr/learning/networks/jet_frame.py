@@ -22,6 +22,7 @@ PER = ("slot", "component")
 HARDEST = 2e4  # GeV
 STEEPEST = 6.0  # pseudorapidity: calorimeters end at 5.2
 _HEAVIEST = 1e3  # GeV
+_RESOLVED = 1e-10  # of the jet's energy in the laboratory: less than this is what rounding left
 _AT_ONCE = 20_000  # jets that are looked at together in fit: float64 takes room
 
 
@@ -100,7 +101,9 @@ class JetFrame(nn.Module):
                 pose = at_rest(p, rotate=self.rotate)
             else:
                 pose = along_beam(p, rotate=self.rotate, boost=self.boost == "beam")
-            momenta = pose.into(p).float()
+            momenta = pose.into(p)
+            least = _RESOLVED * p[..., 0].sum(1)[:, None, None]
+            momenta = torch.where(momenta.abs() < least, 0.0, momenta).float()
         return Placed(momenta, mask, (pt > 0).sum(1) > 1, pose)
 
     def forward(self, constituents: Tensor, mask: Tensor) -> Framed:
