@@ -17,6 +17,7 @@ enters: the answer is that of the linear program to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,11 @@ from hepdecorr.errors import InputError
 Floats = NDArray[np.float64]
 
 GROUNDS = ("plane", "sphere")
+MOMENTA = (
+    "input_momenta",
+    "output_momenta",
+)  # outputs of an autoencoder's graph, (n, L, 4): before and after
+AT_REST = "rest"  # the boost of a frame that leaves no beam; the one that is taken where none is given
 _ROUNDING = 1e-13  # of what a jet weighs: no more than this stays where it is for lack of digits
 _SEARCHES = 100  # for each constituent; jets need one or two, the worst made ones three
 
@@ -42,6 +48,21 @@ class Points(NamedTuple):
 
     weight: Floats
     place: Floats
+
+
+def grounds(method: Mapping[str, Any]) -> dict[str, str]:
+    """The scores that are distances between input and output of an autoencoder, and the ground of each.
+
+    'emd' is that for the frame in which the autoencoder, `method` of a card, sees its jets: the sphere at
+    rest, the plane where the beam is where it was.  The others take theirs whatever the frame.
+    """
+    frame = method.get("frame")
+    boost = frame.get("boost", AT_REST) if isinstance(frame, Mapping) else AT_REST
+    return {
+        "emd": "sphere" if boost == AT_REST else "plane",
+        "emd_plane": "plane",
+        "emd_sphere": "sphere",
+    }
 
 
 def emd(

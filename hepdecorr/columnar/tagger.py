@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,11 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from hepdecorr.catalogue import suggest
 from hepdecorr.columnar import constituents, conventions, features, inputs, objects, sessions
 from hepdecorr.columnar.features import branches, per_constituent
 from hepdecorr.columnar.features.sharing import shared
+from hepdecorr.columnar.graphs import Graph
 from hepdecorr.columnar.rows import place
 from hepdecorr.errors import InputError
 from hepdecorr.table import Table
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
-_CLOUD = 8  # a batch has so many times fewer rows where each has constituents
 _TOLD: set[str] = set()  # models of which this process has said that jets were empty
 
 
@@ -52,14 +52,9 @@ class OnnxTagger:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size {batch_size}: at least one event at a time")
-        content, self.source = sessions.read(model)
-        self.sha256 = hashlib.sha256(content).hexdigest()
         self.base = Path(base or ".").resolve()
-        self.batch_size = batch_size
-        self._payload = content if isinstance(model, bytes) or len(content) <= sessions.EMBED else self.source
-        session = sessions.session(self.sha256, content, self.source)
-        self.card = sessions.card(session, self.source)
-        sessions.check(session, self.card, self.source)
+        self.graph = Graph(model, batch_size=batch_size)
+        self.card, self.source, self.sha256 = self.graph.card, self.graph.source, self.graph.sha256
 
     def __repr__(self) -> str:
         return f"OnnxTagger({self.card.name!r}, sha256={self.sha256[:12]})"
@@ -68,7 +63,7 @@ class OnnxTagger:
         """Score of each event or object, as an array of awkward; for arrays of numpy, `scores`."""
         # Not built on coffea.ml_tools: importing that imports torch into every worker that has it.
         if isinstance(events, ak.Array):
-            return self._arranged(events, sessions.OUTPUTS[:1])
+            return self._arranged(events, sessions.OUTPUTS[:1])[0]
         return self.scores(events)
 
     @property
@@ -93,11 +88,11 @@ class OnnxTagger:
         where there is a constituent; what stands where it is 0 has no effect.  With a map of the score
         it is a mapping, too, {features: (n, f), nuisances: (n, k)}.
         """
-        return self._run(x, sessions.OUTPUTS[:1])[0]
+        return self.graph.run(x, sessions.OUTPUTS[:1])[0]
 
     def logits(self, x: Any) -> Floats:
         """Logit of each row of `x`, as in `scores` -> (n,); it resolves what rounds to a score of 1."""
-        return self._run(x, sessions.OUTPUTS[1:])[0]
+        return self.graph.run(x, sessions.OUTPUTS[1:])[0]
 
     def plane(self, events: Any) -> Any:
         """Both logits of a tagger with two, the axes of an ABCD plane: fields `logit_1` and `logit_2`.
@@ -110,8 +105,40 @@ class OnnxTagger:
                 f"{self.source}: the tagger {self.card.name} has one score and no plane; train a DoubleDisCo"
             )
         if isinstance(events, ak.Array):
-            return ak.zip({name: self._arranged(events, [name]) for name in names})
-        return np.stack(self._run(events, names), 1)
+            return ak.zip(self.outputs(events, names))
+        return np.stack(self.graph.run(events, names), 1)
+
+    @property
+    def further_scores(self) -> list[str]:
+        """What is a score beside the tagger's own: outputs of one number each, 'emd' where it has momenta."""
+        return self.graph.further
+
+    def outputs(
+        self, events: Any, names: Sequence[str], *, columns: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, Any]:
+        """Outputs of the graph by name, of any shape, and further scores, in one pass over the events.
+
+        names: 'logit', 'kl', 'input_momenta', ... as the card's `outputs` has them, or of `further_scores`.
+        Arrays of awkward, one entry or list an event as in `logit`; for a matrix or arrays by name, arrays
+        whose first axis is the rows.  `columns` as of `logit`.
+        """
+        if isinstance(events, ak.Array):
+            found = self._arranged(events, names, columns=columns)
+        else:
+            found = self.graph.run(events, names)
+        return dict(zip(names, found, strict=True))
+
+    def further(self, events: Any, score: str) -> Any:
+        """A further score of each event or object, 'kl' or 'emd' say; larger is less like background.
+
+        'emd' is the energy mover's distance (hepdecorr.emd) between a jet and what an autoencoder makes of
+        it, both normed: 'emd_sphere', by opening angles, where the autoencoder sees jets in their rest frame,
+        which has no beam, and 'emd_plane', in eta and phi, where it sees them otherwise.
+        """
+        if score not in self.further_scores:
+            known = suggest(score, self.further_scores) if self.further_scores else "; it has none"
+            raise InputError(f"{self.source}: the tagger {self.card.name} has no score {score!r}{known}")
+        return self.outputs(events, [score])[score]
 
     def inputs(self, events: Any) -> Any:
         """What `scores` takes, of these events or rows: a matrix (n, features), or arrays by name.
@@ -147,7 +174,7 @@ class OnnxTagger:
 
         `columns` are its features of these events or rows where they are computed already.
         """
-        return self._arranged(events, sessions.OUTPUTS[1:], columns=columns)
+        return self._arranged(events, sessions.OUTPUTS[1:], columns=columns)[0]
 
     def notes(self, rows: Any) -> dict[str, int]:
         """What is odd about what it reads of these rows, counted, for a cutflow."""
@@ -235,28 +262,28 @@ class OnnxTagger:
 
     def _arranged(
         self, events: Any, outputs: Sequence[str], *, columns: Mapping[str, NDArray[Any]] | None = None
-    ) -> Any:
-        """An output as the events are: one for each, or a list for each."""
+    ) -> list[Any]:
+        """Outputs as the events are: one for each, or a list for each."""
         rows = self._rows(events)
         with self._blamed(rows):
-            found = self._of_rows(rows, outputs, columns=columns)
+            found = [ak.from_numpy(one) for one in self._of_rows(rows, outputs, columns=columns)]
             if rows is events:
-                return ak.from_numpy(found)
+                return found
             counts = branches.counts(events, self.card.objects["collection"])
-        return ak.unflatten(ak.from_numpy(found), counts)
+        return [ak.unflatten(one, counts) for one in found]
 
     def _of_rows(
         self, rows: Any, outputs: Sequence[str], *, columns: Mapping[str, NDArray[Any]] | None
-    ) -> Floats:
+    ) -> list[NDArray[Any]]:
         with shared(rows):
             if columns is None:
                 columns = features.compute(self.column_names, rows, base=self.base)
             if self.card.constituents is None:
-                return self._run(self._table(columns), outputs)[0]
+                return self.graph.run(self._table(columns), outputs)
             self._tell_of_empty(rows)
             counts = np.minimum(np.diff(constituents.of(rows).start), self._length)
             make = partial(self._arrays, rows, columns)
-            return self._run_clouds(counts, make, outputs)[0]
+            return self.graph.clouds(counts, make, outputs)
 
     @property
     def _length(self) -> int:
@@ -290,56 +317,6 @@ class OnnxTagger:
             yield
         except InputError as err:
             raise InputError(f"{place(events)}tagger {self.card.name}: {err}") from err
-
-    def _check_matrix(self, x: Any) -> Floats:
-        width = len(self.feature_names)
-        if isinstance(x, Mapping) or np.ndim(x) != 2 or np.shape(x)[1] != width:
-            shape = sorted(x) if isinstance(x, Mapping) else np.shape(x)
-            raise InputError(f"{self.source}: shape {shape}; the tagger takes (events, {width})")
-        return inputs.plain(x, source=self.source)
-
-    def _run(self, x: Any, outputs: Sequence[str]) -> list[Floats]:
-        if len(self.card.inputs) == 1:
-            return self._run_rows({self.card.inputs[0].name: self._check_matrix(x)}, outputs)
-        if not isinstance(x, Mapping):
-            raise InputError(
-                f"{self.source}: shape {np.shape(x)}; the tagger takes arrays by name: "
-                f"{', '.join(i.name for i in self.card.inputs)}"
-            )
-        arrays = inputs.checked(x, self.card, source=self.source)
-        if self.card.constituents is None:
-            return self._run_rows(arrays, outputs)
-        return self._run_clouds(inputs.last(arrays["mask"]), partial(inputs.cut, arrays), outputs)
-
-    def _run_rows(self, arrays: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
-        """Outputs for rows that have as many numbers each."""
-        rows, size = len(next(iter(arrays.values()))), self.batch_size
-        if rows == 0:
-            # ONNX Runtime aborts the process on an LSTM over no rows, and raises on a convolution.
-            return [np.empty(0, dtype=np.float32) for _ in outputs]
-        parts = [
-            self._batch({name: x[i : i + size] for name, x in arrays.items()}, outputs)
-            for i in range(0, rows, size)
-        ]
-        return [np.concatenate(p) for p in zip(*parts, strict=True)]
-
-    def _run_clouds(
-        self, counts: NDArray[Any], make: Callable[[Any, int], dict[str, Floats]], outputs: Sequence[str]
-    ) -> list[Floats]:
-        """Outputs for rows with so many constituents; `make(rows, width)` gives the inputs of a batch."""
-        found = [np.empty(len(counts), dtype=np.float32) for _ in outputs]
-        # A jet is many constituents: batches of fewer rows, so that what passes through stays in the cache.
-        size = max(self.batch_size // _CLOUD, 1)
-        for rows, wide in inputs.batches(counts, size=size):
-            for whole, part in zip(found, self._batch(make(rows, wide), outputs), strict=True):
-                whole[rows] = part
-        return found
-
-    def _batch(self, arrays: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
-        rows = len(next(iter(arrays.values())))
-        session = sessions.session(self.sha256, self._payload, self.source)
-        found = session.run(list(outputs), inputs.whole_registers(arrays))
-        return [o.reshape(-1)[:rows] for o in found]
 
 
 def schema_name(events: Any) -> str | None:

@@ -249,7 +249,7 @@ def test_what_was_mended_is_in_the_cutflow(
         (("tau21",), {branch: number}),
         (("tau21", "c2"), {branch: number, empty: first}),
     ):
-        path.write_bytes(tagger(names, {"tau21": "branch"})._payload)
+        path.write_bytes(tagger(names, {"tau21": "branch"}).graph.payload)
         made = sculpting(taggers={"t": path}, nuisances=NUISANCES, objects=FATJET)
         (record, *more) = run(given, made, schema=NanoAODSchema, chunksize=1000).out["chunks"]
         assert not more

@@ -164,7 +164,7 @@ def test_no_more_than_a_batch_is_padded_at_once(
     monkeypatch.setattr(per_constituent, "prepare", watched)
     assert ak.all(both(raw) == expected)
     assert sum(s[0] for s in shapes) == int(ak.sum(ak.num(raw["FatJet"])))
-    assert max(s[0] for s in shapes) <= both.batch_size // 8
+    assert max(s[0] for s in shapes) <= both.graph.batch_size // 8
     assert len({s[1] for s in shapes}) > 1  # and none further than its jets need
     counts = np.minimum(
         np.diff(constituents.of(objects.rows(raw, SPEC)).start), both.card.constituents.length
