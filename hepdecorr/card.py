@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 
 VERSION: Literal[1] = 1
@@ -83,6 +84,7 @@ class Card(_Part):
     config_hash: str
     versions: dict[str, str]
     working_points: tuple[WorkingPoint, ...] = ()
+    further_points: dict[str, tuple[WorkingPoint, ...]] = Field(default_factory=dict)  # of further scores
     measured: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     created: str
@@ -119,6 +121,16 @@ class Card(_Part):
                 return point
         known = ", ".join(f"{p.rejection:g}" for p in self.working_points) or "none"
         raise InputError(f"tagger {self.name}: no working point at rejection {rejection:g}; it has {known}")
+
+    def of_score(self, name: str) -> Card:
+        """This card with the working points of a further score; "": those of the tagger's own."""
+        if not name:
+            return self
+        if name not in self.further_points:
+            known = suggest(name, self.further_points) if self.further_points else "; it has none"
+            raise InputError(f"tagger {self.name}: no working points of a score {name!r}{known}")
+        title = f"{self.title or self.name}: {name}"
+        return self.model_copy(update={"working_points": self.further_points[name], "title": title})
 
     def to_json(self) -> str:
         """The card as the ONNX file carries it."""

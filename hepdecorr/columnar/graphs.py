@@ -111,9 +111,7 @@ class Graph:
         known = {*self.card.outputs, *self.computed}
         for name in names:
             if name not in known:
-                raise InputError(
-                    f"{self.source}: the tagger {self.card.name} has no output {name!r}{suggest(name, known)}"
-                )
+                raise InputError(f"{self.source}: the tagger has no output {name!r}{suggest(name, known)}")
         computed = {n: ground for n, ground in self.computed.items() if n in names}
         own = [n for n in names if n not in computed]
         return list(dict.fromkeys([*own, *(emd.MOMENTA if computed else ())])), computed

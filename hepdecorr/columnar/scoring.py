@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,22 @@ def table_logits(tagger: OnnxTagger, table: Table, *, select: Selection) -> Floa
     Faster than `hepdecorr evaluate`, which computes every feature again from the ROOT files, and the same to
     float32.  InputError where the table lacks a feature or has it in another unit.
     """
+    return table_outputs(tagger, table, ["logit"], select=select)["logit"]
+
+
+def table_outputs(
+    tagger: OnnxTagger, table: Table, names: Sequence[str], *, select: Selection
+) -> dict[str, Floats]:
+    """As `table_logits`, outputs and further scores by name, as tagger.outputs takes them."""
     columns = _columns(tagger, table)
     shards = [
-        tagger.logits(_inputs(tagger, arrays, table))
+        tagger.outputs(_inputs(tagger, arrays, table), names)
         for arrays in table.iterate(columns, select=select)
         if len(arrays[columns[0]])
     ]
-    return np.concatenate([np.empty(0, np.float32), *shards])
+    if not shards:
+        return {name: np.empty(0, np.float32) for name in names}
+    return {name: np.concatenate([shard[name] for shard in shards]) for name in names}
 
 
 def _columns(tagger: OnnxTagger, table: Table) -> list[str]:

@@ -185,9 +185,14 @@ class OnnxTagger:
             found |= constituents.notes(rows)
         return found
 
-    def passes(self, events: Any, *, rejection: float = 0.95) -> Any:
-        """Whether each event or object passes the card's working point of this background rejection."""
-        return self.logit(events) > np.float32(self.card.working_point(rejection).threshold)
+    def passes(self, events: Any, *, rejection: float = 0.95, score: str = "") -> Any:
+        """Whether each event or object passes the card's working point of this background rejection.
+
+        score: of a further score instead of the logit.
+        """
+        point = self.card.of_score(score).working_point(rejection)
+        found = self.further(events, score) if score else self.logit(events)
+        return found > np.float32(point.threshold)
 
     def check_table(self, table: Table) -> None:
         """InputError unless the table's inputs are the card's: names, order, units and conventions."""

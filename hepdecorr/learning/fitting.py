@@ -29,6 +29,7 @@ from hepdecorr.learning import vetting
 from hepdecorr.learning.batches import Batch, Data, Events, labels, product
 from hepdecorr.learning.export import export
 from hepdecorr.learning.form import Form
+from hepdecorr.learning.further_scores import further_points, further_scores
 from hepdecorr.learning.layout import PREFIX, Layout
 from hepdecorr.learning.methods.judging import chunks
 from hepdecorr.learning.methods.method import Method
@@ -210,6 +211,7 @@ def finish(
     logit = logits(trained.method, validation)
     label, weight = validation.y.numpy(), validation.w.numpy().astype(np.float64)
     points = partial(working_points, label=label, weight=weight, rejections=rejections)
+    further = further_scores(trained.method, validation.x, spec=trained.spec)
     beside: dict[str, Any] = {}
     if trained.posthoc is not None:
         own = fitted.validation(trained.posthoc, table=table, split=trained.split)
@@ -232,7 +234,10 @@ def finish(
         table_fingerprint=table.fingerprint,
         config_hash=config_hash,
         versions=versions(),
-        working_points=points(logit),
+        working_points=(own_points := points(logit)),
+        further_points=further_points(
+            further, partial(points, rejections=[point.rejection for point in own_points])
+        ),
         measured={**found, **(measured or {})},
         training={
             "stages": kept,

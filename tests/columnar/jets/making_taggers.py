@@ -13,6 +13,7 @@ from hepdecorr.card import METADATA_KEY, Card
 CONSTITUENTS = ("log_pt", "deta", "dphi", "charge")
 FEATURES = ("FatJet.pt", "FatJet.tau2")
 LENGTH = 20
+OUTPUTS = ("score", "logit", "kl", "means", "input_momenta", "output_momenta")  # of an autoencoder
 
 
 def card(
@@ -102,6 +103,11 @@ def model(
         *_behind(of, constant),
         helper.make_node("Sigmoid", ["logit"], ["score"]),
     ]
+    beside = of.outputs[2:]
+    if beside:
+        nodes += _reconstructed(constant, random)
+    momenta = {n: ["rows", LENGTH, 4] for n in ("input_momenta", "output_momenta")}
+    further = {"kl": ["rows"], "means": ["rows", width]} | momenta
     shapes = {
         "features": ["rows", each],
         "constituents": ["rows", "constituents", many],
@@ -115,6 +121,7 @@ def model(
         for i in of.inputs
     ]
     found = [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["rows"]) for o in ("score", "logit")]
+    found += [helper.make_tensor_value_info(o, TensorProto.FLOAT, further[o]) for o in beside]
     graph = helper.make_graph(nodes, kind, given, found, constants)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     helper.set_model_props(made, {METADATA_KEY: (says or of).to_json()})
@@ -131,6 +138,20 @@ def _behind(of: Card, constant: Any) -> list[onnx.NodeProto]:
         helper.make_node("ReduceSum", ["nuisances", axis], ["sum"], keepdims=0),
         helper.make_node("Mul", ["sum", share], ["part"]),
         helper.make_node("Add", ["plain", "part"], ["logit"]),
+    ]
+
+
+def _reconstructed(constant: Any, random: Any) -> list[onnx.NodeProto]:
+    """As an autoencoder of LENGTH constituents: its four features pass for momenta, and what comes back is
+    turned and shrunk."""
+    longer = constant("longer", np.array([0, 0, 0, 0, LENGTH, 0]))
+    kept = [constant(n, np.array([k])) for n, k in (("zeroth", 0), ("length", LENGTH), ("along", 1))]
+    return [
+        helper.make_node("Abs", ["plain"], ["kl"]),
+        helper.make_node("Identity", ["pooled"], ["means"]),
+        helper.make_node("Pad", ["clean", longer], ["padded"]),
+        helper.make_node("Slice", ["padded", *kept], ["input_momenta"]),
+        helper.make_node("MatMul", ["input_momenta", random("turn", 4, 4)], ["output_momenta"]),
     ]
 
 
