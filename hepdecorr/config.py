@@ -241,6 +241,9 @@ class Config(_Section):
     working_points: list[float] = Field(default=[0.5, 0.9, 0.95, 0.99, 0.995], min_length=1)
     seeds: list[int] = Field(default=[1], min_length=1)
     taggers: dict[str, dict[str, Any]] = Field(min_length=1)
+    scores: (
+        dict[str, list[str]] | list[str]
+    ) = {}  # to evaluate beside the taggers' own, by tagger, or of each
     shifts: dict[str, dict[str, Any] | str] = {}  # systematic variations, by name
     report: Report = Report()
     training: Training = Training()
@@ -272,6 +275,15 @@ class Config(_Section):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.]*", name):
                 raise ValueError(f"tagger {name!r}: use letters, digits, '_' and '.', it names a folder")
         return values
+
+    @field_validator("scores")
+    @classmethod
+    def _of_taggers(cls, value: Any, info: ValidationInfo) -> Any:
+        taggers = info.data.get("taggers")  # absent where they are at fault themselves
+        for name in value if isinstance(value, dict) else ():
+            if taggers is not None and name not in taggers:
+                raise ValueError(f"no tagger {name!r}{suggest(name, taggers)}")
+        return value
 
     @field_validator("nuisances")
     @classmethod

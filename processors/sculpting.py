@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from coffea.processor import ProcessorABC, accumulate
 
+from hepdecorr.catalogue import suggest
 from hepdecorr.columnar import conventions, histograms, images, rows
 from hepdecorr.columnar import features as room
 from hepdecorr.columnar import objects as jets
@@ -17,18 +18,20 @@ from hepdecorr.columnar.cuts import Cuts
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.columnar.thresholds import Thresholds
+from hepdecorr.errors import InputError
 from hepdecorr.table import Arrays, Column, Split
 
 
 class Sculpting(ProcessorABC):
     """Applies taggers and fills each nuisance before and after their cuts.
 
-    `taggers` are {name: folder of the model}; `nuisances` are {name: {feature, low, high, bins, unit,
-    title}}; `objects`, `selection` and `weights` are as in training.  With `split` only events of `part`
-    count.  `shifts` are {name: {type: JetEnergyScale, ...}}: under each of them everything is done again,
-    and the histograms have it on their axis `systematic`.  With `pictures`, average images of the jets before
-    and after the cuts are filled as well.  With `folder`, logits and nuisances of the events as they are
-    are also written there, as a score table.  A tagger with a corrections.json beside it is cut by that.
+    `taggers` are {name: folder of the model}; `scores` are {name: [kl, emd]}, further scores of taggers that
+    are treated as taggers of their own, called 'name.kl'; `nuisances` are {name: {feature, low, high, bins,
+    unit, title}}; `objects`, `selection` and `weights` are as in training.  With `split` only events of
+    `part` count.  `shifts` are {name: {type: JetEnergyScale, ...}}: under each of them everything is done
+    again, and the histograms have it on their axis `systematic`.  With `pictures`, average images of the jets
+    before and after the cuts are filled as well.  With `folder`, logits and nuisances of the events as they
+    are are also written there, as a score table.  A tagger with a corrections.json beside it is cut by that.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Sculpting(ProcessorABC):
         *,
         taggers: Mapping[str, Path | str],
         nuisances: Mapping[str, Mapping[str, Any]],
+        scores: Mapping[str, Sequence[str]] | None = None,
         objects: Mapping[str, Any] | None = None,
         selection: Cuts = (),
         weights: Sequence[str] = (),
@@ -53,13 +57,29 @@ class Sculpting(ProcessorABC):
         self.selection, self.weights, self.split, self.part = selection, list(weights), split, part
         self.pictures = pictures
         self.shifts = systematics.build(shifts or {}, base=self.base, objects=objects)
-        scores = [
-            Column(name, "score", "", tagger.card.title or name) for name, tagger in self.taggers.items()
+        self.scores: dict[str, list[str]] = {name: [] for name in self.taggers}
+        self.scores |= {name: self.further(name, wanted) for name, wanted in (scores or {}).items()}
+        own = [Column(name, "score", "", tagger.card.title or name) for name, tagger in self.taggers.items()]
+        own += [
+            Column(f"{name}.{score}", "score", "", f"{self.taggers[name].card.title or name}: {score}")
+            for name, further in self.scores.items()
+            for score in further
         ]
         protected = rows.nuisance_columns(nuisances, base=self.base)
-        self.columns = rows.unique([*scores, *protected, *rows.fixed_columns(objects)])
+        self.columns = rows.unique([*own, *protected, *rows.fixed_columns(objects)])
         titles = {c.name: {"unit": c.unit, "title": c.title} for c in protected}
         self.nuisances = {name: {**spec, **titles[name]} for name, spec in nuisances.items()}
+
+    def further(self, name: str, wanted: Sequence[str]) -> list[str]:
+        """The further scores that are wanted of a tagger; InputError for one that it does not give."""
+        if name not in self.taggers:
+            raise InputError(f"scores of {name!r}: no such tagger{suggest(name, self.taggers)}")
+        known = self.taggers[name].further_scores
+        for score in wanted:
+            if score not in known:
+                hint = suggest(score, known) if known else "; it gives none beside its own"
+                raise InputError(f"tagger {name} has no score {score!r}{hint}")
+        return list(dict.fromkeys(wanted))
 
     def process(self, events: Any) -> dict[str, Any]:
         """Histograms by nuisance, and the record of the chunk; both are merged over all chunks."""
@@ -90,7 +110,7 @@ class Sculpting(ProcessorABC):
         wanted = [*sources.values(), *(n for t in self.taggers.values() for n in t.column_names), *followed]
         with shared(chosen):
             columns = room.compute(wanted, chosen, base=self.base)
-            logits = {k: np.asarray(t.logit(chosen, columns=columns)) for k, t in self.taggers.items()}
+            logits = self.scored(chosen, columns)
             about = conventions.about(chosen, wanted, cuts=self.selection, base=self.base)
         nuisances: Arrays = {name: columns[feature] for name, feature in sources.items()}
         filled = histograms.before_and_after(
@@ -108,22 +128,33 @@ class Sculpting(ProcessorABC):
         arrays = {**{n: columns[n] for n in followed}, **nuisances, **logits, "weight": weight}
         return chosen, arrays, filled, numbers
 
+    def scored(self, chosen: Any, columns: Arrays) -> Arrays:
+        """The logit of each tagger, and its further scores, in one pass over the events."""
+        found: Arrays = {}
+        for name, tagger in self.taggers.items():
+            outputs = tagger.outputs(chosen, ["logit", *self.scores[name]], columns=columns)
+            found[name] = np.asarray(outputs.pop("logit"))
+            found |= {f"{name}.{score}": np.asarray(values) for score, values in outputs.items()}
+        return found
+
     def thresholds(self, columns: Arrays) -> dict[str, dict[float, Any]]:
-        """Of each tagger by rejection: a number, or where it follows a nuisance one for each row."""
+        """Of each score by rejection: a number, or where it follows a nuisance one for each row."""
         found: dict[str, dict[float, Any]] = {}
         for name, tagger in self.taggers.items():
             cuts = self.cuts[name]
             found[name] = {r: cuts.at(r, columns) if cuts else t for r, t in tagger.thresholds.items()}
+            found |= {f"{name}.{score}": tagger.cuts(score) for score in self.scores[name]}
         return found
 
     def pictured(self, chosen: Any, arrays: Arrays, dataset: str) -> Any:
-        """The average jet before and after the cuts on each tagger."""
+        """The average jet before and after the cuts on the logit of each tagger."""
+        cuts = self.thresholds(arrays)
         return images.fill(
             chosen,
             dataset=dataset,
             weight=arrays["weight"],
             logits={name: arrays[name] for name in self.taggers},
-            thresholds=self.thresholds(arrays),
+            thresholds={name: cuts[name] for name in self.taggers},
         )
 
     def holds(self, result: Mapping[str, Any]) -> bool:

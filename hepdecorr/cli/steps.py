@@ -12,6 +12,7 @@ from rich.console import Console
 
 from hepdecorr import catalogue
 from hepdecorr.cli import checks, show
+from hepdecorr.cli.scores import wanted
 from hepdecorr.cli.stamps import Stamp, code, digest, inputs, own_code, versions
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
@@ -120,7 +121,7 @@ class Analysis:
         models = self._models()
         self._check_up_to_date(models)
         key = digest(
-            config.digest(*_ROWS, "split", "shifts"),
+            self._asked_of_evaluation(),
             config.report.images,
             self._shift_files(),
             config.running.skip_bad_files,
@@ -144,6 +145,7 @@ class Analysis:
             split=config.table_split,
             folder=folder / "scores",
             base=config.base,
+            **self._scores(models),
             **self._objects(evaluate=True),
         )
         datasets = self._weighted(datasets)
@@ -300,7 +302,11 @@ class Analysis:
         return {"treename": self.config.samples.tree, "schema": self._schema(), **settings}
 
     def _asked_of_evaluation(self) -> str:
-        return self.config.digest(*_ROWS, "split", "shifts")
+        return self.config.digest(*_ROWS, "split", "shifts", *(["scores"] if self.config.scores else []))
+
+    def _scores(self, models: Mapping[str, Path]) -> dict[str, Any]:
+        """The further scores, as the processor takes them; one of a user's need not know of them."""
+        return {"scores": wanted(self.config, models)} if self.config.scores else {}
 
     def _check_evaluated(self, evaluated: Mapping[str, Any], models: Mapping[str, Path]) -> None:
         """Whether the scores are those of this config and of the taggers as they are now."""

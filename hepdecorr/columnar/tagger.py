@@ -79,7 +79,12 @@ class OnnxTagger:
     @property
     def thresholds(self) -> dict[float, float]:
         """Threshold on the logit of each working point, by its background rejection."""
-        return {point.rejection: point.threshold for point in self.card.working_points}
+        return self.cuts()
+
+    def cuts(self, score: str = "") -> dict[float, float]:
+        """As `thresholds`, of a further score; none where it could not be cut on, as a KL that vanishes."""
+        points = self.card.further_points.get(score, ()) if score else self.card.working_points
+        return {point.rejection: point.threshold for point in points}
 
     def scores(self, x: Any) -> Floats:
         """Score in [0, 1] of each row of `x`, shape (n, features) -> (n,).
