@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from hepdecorr.compiled import compiled
 
 
 def matched(decoded: Tensor, x: Tensor, share: Tensor) -> Tensor:
@@ -20,7 +21,7 @@ def matched(decoded: Tensor, x: Tensor, share: Tensor) -> Tensor:
     return torch.from_numpy(_assign(*arrays)).to(x.device)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _assign(
     first: NDArray[np.float32], second: NDArray[np.float32], share: NDArray[np.float32]
 ) -> NDArray[np.int64]:
@@ -44,7 +45,7 @@ def _assign(
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _solve(cost: NDArray[np.float64]) -> NDArray[np.int64]:
     """The column of each row of a finite square matrix."""
     length = len(cost)
@@ -62,7 +63,7 @@ def _solve(cost: NDArray[np.float64]) -> NDArray[np.int64]:
     return column
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _augment(
     start: int,
     cost: NDArray[np.float64],
