@@ -27,6 +27,7 @@ from hepdecorr.validation.measures.ranking import (
     signal_efficiency,
 )
 from hepdecorr.validation.measures.ranks import rank_correlation
+from hepdecorr.validation.measures.samples import BySample, OfSample, by_sample
 from hepdecorr.validation.measures.sculpting import Sculpting, sculpting, upper_limit
 from hepdecorr.validation.measures.slices import Information, InSlices, Slice, Slices, in_slices, information
 
@@ -34,6 +35,7 @@ __all__ = [
     "REJECTIONS",
     "Abcd",
     "Audit",
+    "BySample",
     "Closure",
     "Comparison",
     "Difference",
@@ -44,6 +46,7 @@ __all__ = [
     "Information",
     "InformationGap",
     "Measured",
+    "OfSample",
     "Profile",
     "Protected",
     "Regions",
@@ -56,6 +59,7 @@ __all__ = [
     "abcd",
     "auc",
     "audit",
+    "by_sample",
     "clopper_pearson",
     "closure",
     "dcor2",

@@ -26,6 +26,7 @@ class Tail:
         self.scores = descending[last]
         self.above = np.cumsum(ordered)[last]
         self.squares = np.cumsum(np.square(ordered))[last]
+        self.counts = last + 1
         self.entries = len(score)
 
     @property
@@ -72,6 +73,11 @@ class Tail:
     def efficiency(self, cut: float) -> float:
         """Share of the weight above the cut."""
         return float(self.efficiencies(np.array([np.nextafter(cut, math.inf)]))[0])
+
+    def passing(self, cut: float) -> int:
+        """Number of entries above the cut."""
+        place = int(np.searchsorted(-self.scores, -cut, side="left"))
+        return int(self.counts[place - 1]) if place else 0
 
     def events(self, cut: float) -> float:
         """Effective number of events behind the efficiency at the cut."""

@@ -155,7 +155,7 @@ def evaluate(
     )
     adjusted = holm([one.p_value for one in sculpted])
     half_cut = Tail(score[signal], w[signal]).threshold(0.5)
-    half = _or_none(
+    half = or_none(
         partial(measure, threshold=half_cut, seed=seed + 999), "sculpting at 50 % signal efficiency"
     )
     return Evaluation(
@@ -174,7 +174,7 @@ def evaluate(
         verdicts=tuple(verdict(one, p) for one, p in zip(sculpted, adjusted, strict=True)),
         half_signal=_half_signal(rejection_factor(score, y, weight=given, seed=seed), half),
         dcor2=dcor2(b_score, b_nuisance, weight=b_weight, permutations=dcor_permutations, seed=seed),
-        audit=_or_none(partial(audit, b_score, b_nuisance, weight=b_weight, seed=seed), "independence audit"),
+        audit=or_none(partial(audit, b_score, b_nuisance, weight=b_weight, seed=seed), "independence audit"),
         profiles=tuple(
             profile(
                 b_score,
@@ -220,7 +220,7 @@ def _inverse(value: float) -> float:
     return 1 / value if value > 0 else math.inf
 
 
-def _or_none(measure: Callable[[], T], title: str) -> T | None:
+def or_none(measure: Callable[[], T], title: str) -> T | None:
     """A measure that too few events may leave without a value; the log says why."""
     try:
         return measure()

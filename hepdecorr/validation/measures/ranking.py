@@ -53,28 +53,40 @@ def auc(
     """
     score, y, w = checked(weight, logit=logit, label=label)
     background, signal = classes(y)
-    values, place = np.unique(score, return_inverse=True)
-    in_background = np.bincount(place[background], weights=w[background], minlength=len(values))
-    in_signal = np.bincount(place[signal], weights=w[signal], minlength=len(values))
-    below = (np.cumsum(in_background) - in_background / 2) / in_background.sum()
-    above = 1.0 - (np.cumsum(in_signal) - in_signal / 2) / in_signal.sum()
-    area = float(in_signal @ below / in_signal.sum())
-    variance = _variance_of_mean(below[place[signal]], w[signal]) + _variance_of_mean(
-        above[place[background]], w[background]
-    )
-    return _on_logit_scale(
+    below, above = placements(score[background], w[background], score[signal], w[signal])
+    area = float(np.average(below, weights=w[signal]))
+    variance = variance_of_mean(below, w[signal]) + variance_of_mean(above, w[background])
+    return on_logit_scale(
         area, math.sqrt(variance), level=level, events=min(effective(w[signal]), effective(w[background]))
     )
 
 
-def _variance_of_mean(values: Array, weight: Array) -> float:
+def placements(background: Array, b_weight: Array, signal: Array, s_weight: Array) -> tuple[Array, Array]:
+    """DeLong's structural components: the background below each signal event, the signal above each other.
+
+    Shares of the other class, what is tied counting half; the mean of either is the area.
+    """
+    return _below(background, b_weight, signal), 1.0 - _below(signal, s_weight, background)
+
+
+def _below(values: Array, weight: Array, at: Array) -> Array:
+    order = np.argsort(values, kind="stable")
+    ordered, sums = values[order], np.concatenate([[0.0], np.cumsum(weight[order])])
+    places = (np.searchsorted(ordered, at, side=side) for side in ("left", "right"))
+    low, high = (sums[place] for place in places)
+    return np.asarray((low + high) / 2 / sums[-1])
+
+
+def variance_of_mean(values: Array, weight: Array) -> float:
+    """Of the weighted mean of independent events; weights are theirs, counts effective."""
     mean = np.average(values, weights=weight)
     size = effective(weight)
     correction = size / (size - 1) if size > 1 else 1.0
     return float(np.sum(np.square(weight * (values - mean))) / weight.sum() ** 2 * correction)
 
 
-def _on_logit_scale(area: float, std: float, *, level: float, events: float) -> Measured:
+def on_logit_scale(area: float, std: float, *, level: float, events: float) -> Measured:
+    """An area with an interval that is symmetric in log(A / (1 - A)); events: of the smaller class."""
     z = float(stats.norm.ppf(0.5 + level / 2))
     if std == 0 or not 0 < area < 1:
         # Perfect separation leaves no variance to estimate; the chance to see it bounds the area.
@@ -103,13 +115,18 @@ def signal_efficiency(
     """
     score, y, w = checked(weight, logit=logit, label=label)
     background, signal = classes(y)
-    tail = Tail(score[background], w[background])
+    tails = Tail(score[background], w[background]), Tail(score[signal], w[signal])
+    return efficiency_at(*tails, rejection=rejection, level=level, seed=seed)
+
+
+def efficiency_at(
+    tail: Tail, other: Tail, *, rejection: float, level: float = ONE_SIGMA, seed: int = 0
+) -> SignalEfficiency:
+    """`signal_efficiency` of background `tail` and signal `other`."""
     cut = tail.threshold(1 - rejection)
-    passing = score[background] > cut
-    found = tail.efficiency(cut)
-    draws = _swing(tail, Tail(score[signal], w[signal]), cut=cut, seed=seed)
-    value = Tail(score[signal], w[signal]).efficiency(cut)
-    return SignalEfficiency(rejection, 1 - found, cut, _interval(value, draws, level), int(passing.sum()))
+    draws = _swing(tail, other, cut=cut, seed=seed)
+    found = _interval(other.efficiency(cut), draws, level)
+    return SignalEfficiency(rejection, 1 - tail.efficiency(cut), cut, found, tail.passing(cut))
 
 
 def rejection_factor(
@@ -128,7 +145,14 @@ def rejection_factor(
     """
     score, y, w = checked(weight, logit=logit, label=label)
     background, signal = classes(y)
-    tail, other = Tail(score[signal], w[signal]), Tail(score[background], w[background])
+    tails = Tail(score[background], w[background]), Tail(score[signal], w[signal])
+    return factor_at(*tails, efficiency=efficiency, level=level, seed=seed)
+
+
+def factor_at(
+    other: Tail, tail: Tail, *, efficiency: float = 0.5, level: float = ONE_SIGMA, seed: int = 0
+) -> Measured:
+    """`rejection_factor` of background `other` and signal `tail`."""
     cut = tail.threshold(efficiency)
     draws = _swing(tail, other, cut=cut, seed=seed)
     value = other.efficiency(cut)
@@ -136,7 +160,7 @@ def rejection_factor(
     # No standard deviation: that of 1 / (few events) has no meaning.
     least = 1 / max(float(high), value)
     if value == 0:
-        return Measured(effective(w[background]), least, math.inf, None, level)
+        return Measured(other.total**2 / float(other.squares[-1]), least, math.inf, None, level)
     most = 1 / min(float(low), value) if low > 0 else math.inf
     return Measured(1 / value, least, most, None, level)
 
@@ -165,9 +189,13 @@ def roc(
     """
     score, y, w = checked(weight, logit=logit, label=label)
     background, signal = classes(y)
-    tail, other = Tail(score[background], w[background]), Tail(score[signal], w[signal])
+    return curve(Tail(score[background], w[background]), Tail(score[signal], w[signal]), points=points)
+
+
+def curve(tail: Tail, other: Tail, *, points: int = 201) -> Roc:
+    """`roc` of background `tail` and signal `other`."""
     # With weights the lightest event alone would stretch the curve beyond what is measured.
-    least = 1 / max(effective(w[background]), 2.0)
+    least = 1 / max(tail.total**2 / float(tail.squares[-1]), 2.0)
     grid = np.unique(
         np.concatenate([np.geomspace(least, 1, points // 2 + 1), np.linspace(least, 1, points // 2)])
     )
