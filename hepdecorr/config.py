@@ -221,6 +221,8 @@ class Report(_Section):
     series: dict[str, dict[str, str]] = {}  # by label, taggers that differ in strength: R50 against 1/JSD
     mapped: list[str] = []  # taggers to show also with a quantile map of their score in the nuisance
     images: bool = True  # average jets before and after the cuts, where there are constituents
+    further: Literal["ranked", "measured", "none"] = "ranked"  # scores beside a tagger's own, TAGGER.NAME
+    spectra: dict[str, list[str]] = {}  # by title, scores whose background spectra stand side by side
 
 
 class Config(_Section):
@@ -312,6 +314,10 @@ class Config(_Section):
         taggers = info.data.get("taggers")  # absent where they are at fault themselves
         for name in [*value.mapped, *(t for row in value.series.values() for t in row.values())]:
             if taggers is not None and name not in taggers:
+                raise ValueError(f"no tagger {name!r}{suggest(name, taggers)}")
+        for name in (one for row in value.spectra.values() for one in row):
+            # TAGGER, or TAGGER.NAME of what its graph gives beside the score.
+            if taggers is not None and name not in taggers and name.rpartition(".")[0] not in taggers:
                 raise ValueError(f"no tagger {name!r}{suggest(name, taggers)}")
         return value
 

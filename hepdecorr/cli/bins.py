@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hepdecorr.cli.further import tagger_of
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
 from hepdecorr.table import Selection, Table
@@ -39,7 +40,7 @@ def measured(
             one = in_slices(
                 events[model], events["label"], events[nuisance], weight, slices=bins, name=nuisance
             )
-            found[nuisance].setdefault(model.rpartition("-")[0], []).append(one)
+            found[nuisance].setdefault(tagger_of(model), []).append(one)
     return found
 
 

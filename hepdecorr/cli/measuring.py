@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -16,12 +16,15 @@ from rich.console import Console
 
 from hepdecorr.card import Card
 from hepdecorr.cli import show
+from hepdecorr.cli.further import tagger_of
 from hepdecorr.cli.stamps import code, digest
 from hepdecorr.config import Config
 from hepdecorr.table import EVENT_IDS, fold
 from hepdecorr.validation.content import write
 from hepdecorr.validation.measures import Evaluation, evaluate, quantile_map
+from hepdecorr.validation.measures.numbers import Record
 
+Kept = TypeVar("Kept", bound=Record)
 Asked = tuple[str, str, bool]  # column of the logit, nuisance, whether after a quantile map
 
 
@@ -34,11 +37,11 @@ def measure(
     was measured before, with the same arrays, settings and code, is read from OUTPUT/measured.
     """
     asked: list[Asked] = [(name, nuisance, False) for name in cards for nuisance in config.protected]
-    asked += [(name, z, True) for name, z, _ in asked if name.rpartition("-")[0] in config.report.mapped]
+    asked += [(name, z, True) for name, z, _ in asked if tagger_of(name) in config.report.mapped]
     found = _measured(config, events, cards, asked, console=console)
     sorted_out: tuple[dict[str, list[Evaluation]], dict[str, list[Evaluation]]] = ({}, {})
     for name, nuisance, mapped in asked:
-        sorted_out[mapped].setdefault(name.rpartition("-")[0], []).append(found[name, nuisance, mapped])
+        sorted_out[mapped].setdefault(tagger_of(name), []).append(found[name, nuisance, mapped])
     return sorted_out
 
 
@@ -63,11 +66,11 @@ def _measured(
     work = {}
     for one in asked:
         arrays, settings, half = _work(config, events, cards, one)
-        kept = config.output_folder / "measured" / f"{_key(arrays, settings, half)}.json"
-        if (known := _kept(kept)) is not None:
+        path = config.output_folder / "measured" / f"{key(arrays, settings, half)}.json"
+        if (known := kept(Evaluation, path)) is not None:
             found[one] = known
         else:
-            work[one] = (kept, arrays, settings, half)
+            work[one] = (path, arrays, settings, half)
     if work:
         _measure_all(config, work, found, console=console)
     return found
@@ -123,7 +126,8 @@ def _work(
     return arrays, _settings(config, cards[name], nuisance), _halves(events) if mapped else None
 
 
-def _key(arrays: tuple[Any, ...], settings: Mapping[str, Any], half: Any) -> str:
+def key(arrays: tuple[Any, ...], settings: Mapping[str, Any], half: Any) -> str:
+    """Digest of all that a measured figure depends on."""
     content = hashlib.sha256()
     for array in (*arrays, half):
         content.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
@@ -132,9 +136,10 @@ def _key(arrays: tuple[Any, ...], settings: Mapping[str, Any], half: Any) -> str
     return digest(content.hexdigest(), told, code("measure"))[:32]
 
 
-def _kept(path: Path) -> Evaluation | None:
+def kept(kind: type[Kept], path: Path) -> Kept | None:
+    """What was measured before; None where there is nothing that can be read."""
     try:
-        return Evaluation.from_json(path.read_text())
+        return kind.from_json(path.read_text())
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

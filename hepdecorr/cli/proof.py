@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from hepdecorr.card import Card
-from hepdecorr.cli import measuring
+from hepdecorr.cli import further, measuring, signals
 from hepdecorr.cli.measuring import weights
 from hepdecorr.cli.stamps import Stamp, versions
 from hepdecorr.cli.training import histories
@@ -40,13 +40,27 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
             f"{evaluated}: {missing[0]} is not in it; run 'hepdecorr evaluate {config.path.name}'"
         )
     cards = {name: OnnxTagger(path, base=config.base).card for name, path in models.items()}
-    events = scores.read([*models, *config.nuisances, "label", "weight", *EVENT_IDS])
-    measured, mapped = measuring.measure(config, events, cards, console=console)
-    first: dict[str, str] = {}  # of each tagger, the name with its first seed
-    for name in models:
-        first.setdefault(name.rpartition("-")[0], name)
+    more = {} if config.report.further == "none" else further.found(scores, models)
+    others = {name: more[name] for name in further.chosen(config, more)}  # measured as taggers are
+    wanted = [*models, *more, *config.nuisances, "label", "weight", *EVENT_IDS, "dataset"]
+    events = scores.read(wanted)
+    about = cards | further.cards(cards, others)
+    measured, mapped = measuring.measure(config, events, about, console=console)
+    places = signals.signals(scores)
+    by_sample = signals.measured(config, events, [*models, *more], signals=places, console=console)
+    first = _first(models)
+    every = _first([*models, *others])
     stages = histories(config, first)
     filled = {k: renamed(h, first) for k, h in histograms.load(evaluated / "histograms.zip").items()}
+    added = {name: one for name, one in every.items() if name not in first}
+    for nuisance in config.protected if added else ():
+        filled[nuisance] = further.filled(
+            filled[nuisance],
+            events,
+            added,
+            datasets=list(scores.datasets),
+            rejections=histograms.rejections(filled[nuisance]),
+        )
     content = ReportInput(
         name=config.title or config.name,
         taggers=measured,
@@ -58,7 +72,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         scores={
             nuisance: {
                 tagger: Scores(events[name], events["label"], events[nuisance], weights(events))
-                for tagger, name in first.items()
+                for tagger, name in _first([*models, *more]).items()
             }
             for nuisance in config.protected
         },
@@ -69,16 +83,27 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         provenance={"config": config.path.name, "evaluation": scores.provenance["fingerprint"]},
         seconds=_seconds(config, events, scores),
         slices=(slices := bins.slices(config, events)),
-        in_slices=bins.measured(events, slices, models, weight=weights(events)),
+        in_slices=bins.measured(events, slices, [*models, *others], weight=weights(events)),
         plane=bins.plane(config, {tagger: models[name] for tagger, name in first.items()}),
         mapped=mapped,
         series=_series(config, first),
         latents=_latents(models, cards),
+        by_sample=by_sample,
+        correlations=signals.correlations(config, events, [*models, *more], console=console),
+        spectra=further.spectra(config, every),
         sample=f"the test events of {', '.join(scores.datasets)}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     with console.status("drawing the report"):
         return report(folder, content)
+
+
+def _first(names: Iterable[str]) -> dict[str, str]:
+    """Of each tagger or further score, the name with its first seed."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(further.tagger_of(name), name)
+    return found
 
 
 def _seconds(config: Config, events: Mapping[str, Any], scores: Table) -> dict[str, Second]:
@@ -113,7 +138,7 @@ def _latents(models: Mapping[str, Path], cards: Mapping[str, Card]) -> dict[str,
         if path.is_file():
             with np.load(path, allow_pickle=False) as arrays:
                 one = Latents.of(dict(arrays), features=cards[name].feature_names)
-            found.setdefault(name.rpartition("-")[0], []).append(one)
+            found.setdefault(further.tagger_of(name), []).append(one)
     return found
 
 

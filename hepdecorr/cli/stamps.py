@@ -22,7 +22,7 @@ CODE = {
     "train": ("table.py", "card.py", "emd.py", "learning", "validation/measures"),
     "evaluate": ("table.py", "card.py", "emd.py", "compiled.py", "columnar"),
     "measure": ("validation/measures",),
-    "report": ("validation", "cli/proof.py", "cli/measuring.py"),
+    "report": ("validation", "cli/proof.py", "cli/measuring.py", "cli/further.py", "cli/signals.py"),
 }
 LIBRARIES = "awkward coffea hist lightning-fabric numpy onnxruntime pyarrow scikit-learn scipy torch uproot"
 

@@ -42,12 +42,45 @@ CAPTIONS = {
             "end where fewer than three background events pass."
         ),
     ),
+    "matrix": (
+        "AUC of each score for each signal",
+        (
+            "All signals against the same background; last: their mean. Below each area its spread over "
+            "seeds, or the statistical error of one; bold: the largest of a column, which others may equal "
+            "within errors. 0.5 is no separation; below it the signal looks more like background than "
+            "background does."
+        ),
+    ),
+    "rocsample": (
+        "{signal}: background rejection against signal efficiency, by score",
+        ("Band: range of the seeds, or the statistical error of one."),
+    ),
+    "rocscore": (
+        "{score}: background rejection against signal efficiency, by signal",
+        ("Band: range of the seeds, or the statistical error of one."),
+    ),
+    "beside": (
+        "{title}: background before and after cuts",
+        (
+            "Filled: before the cut; points: after it, all normalised to one, with statistical errors. "
+            "Below: ratio of what passes to what fails, flat at one without sculpting. First seed."
+        ),
+    ),
     "density": (
         "Background in the plane of protected variable and logit",
         (
             "Contours hold 10 to 97 % of the events; lines: quantiles of the logit. Level lines "
             "mean that the score does not see the protected variable, at the top of the score (99 "
             "%) as well as in the bulk."
+        ),
+    ),
+    "ranks": (
+        "Background's scores against {nuisance}",
+        (
+            "Every score by its rank in background, from 0 to 1, so that scores of any scale compare. "
+            "Contours hold 10 to 97 % of the events; lines: quantiles in bins of the protected variable, "
+            "level at the dotted ones where the score does not see it. Rank correlation with the error of a "
+            "bootstrap. First seed."
         ),
     ),
     "scores": (
@@ -201,6 +234,12 @@ MAPPED = (
     " Quantile map: the same tagger's score, replaced by the background's quantile at each value of the "
     "protected variable, fitted on one half of these events and applied to the other. A tagger that was "
     "decorrelated in training has to reach its R50 at the same 1/JSD."
+)
+
+BY_SAMPLE = (
+    "Every signal against the whole background, at cuts that they share. AUC with DeLong's error; the error "
+    "of the mean over signals takes into account that they share their background. With several seeds: mean "
+    "± standard deviation over the seeds, and the mean statistical error beside it."
 )
 
 SHIFTS = (

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from hepdecorr.validation import page
 from hepdecorr.validation.captions import CAPTIONS
 from hepdecorr.validation.latents import Latents
-from hepdecorr.validation.measures import Evaluation, InSlices, Slices
+from hepdecorr.validation.measures import BySample, Evaluation, InSlices, Measured, Slices
 from hepdecorr.validation.plots.history import History
 from hepdecorr.validation.plots.scores import Scores
 from hepdecorr.validation.plots.slices import Second
@@ -44,6 +44,10 @@ class ReportInput:
     R50 against 1/JSD. A histogram with an axis `systematic` adds what the shifts do.
 
     latents: tagger with a representation -> one for each seed.
+
+    Of several signals: by_sample: score -> one for each seed; a score is a tagger's own, or a further one of
+    its graph, 'TAGGER.NAME'. spectra: title -> taggers or further scores whose background spectra stand side
+    by side. correlations: nuisance -> score -> its rank correlation in background, one for each seed.
     """
 
     name: str
@@ -67,6 +71,9 @@ class ReportInput:
     in_slices: Mapping[str, Mapping[str, Sequence[InSlices]]] = field(default_factory=dict)
     plane: Plane | None = None
     latents: Mapping[str, Sequence[Latents]] = field(default_factory=dict)
+    by_sample: Mapping[str, Sequence[BySample]] = field(default_factory=dict)
+    spectra: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    correlations: Mapping[str, Mapping[str, Sequence[Measured]]] = field(default_factory=dict)
     sample: str = "the test sample"
     created: str = ""
 

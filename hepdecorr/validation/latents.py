@@ -15,7 +15,7 @@ from hepdecorr.validation.measures import InformationGap, Measured, mig, plain, 
 from hepdecorr.validation.measures.numbers import Array
 from hepdecorr.validation.plots.latents import Moved
 
-ACTIVE = 0.01  # variance of a latent's mean above which it is in use
+ACTIVE = 0.01  # nats of KL, or variance of its mean, above which a latent is in use
 REPLICAS = 100  # of each rank correlation; their spread is known to 7 %
 
 
@@ -78,8 +78,11 @@ class Latents:
 
     @property
     def active(self) -> int:
-        """How many latents' means vary by more than ACTIVE, as Burda et al. (2016), sect. 5.2, count them."""
-        return int(np.count_nonzero(self.variances > ACTIVE))
+        """How many latents are in use: of more than ACTIVE nats of KL.
+
+        Where that is not told, whose means vary by more, as Burda et al. (2016), sect. 5.2, count them.
+        """
+        return int(np.count_nonzero((self.variances if self.kl is None else self.kl) > ACTIVE))
 
     def correlations(self, number: int) -> list[Measured | None]:
         """Rank correlation of each latent's mean with one of the nuisances; None of a constant one."""

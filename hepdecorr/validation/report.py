@@ -10,11 +10,14 @@ from typing import Any
 import hist
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import latents, page, plots, sections, sliced, tables
+from hepdecorr.validation import latents, page, plots, samples, sections, sliced, tables
 from hepdecorr.validation.captions import SUMMARY
 from hepdecorr.validation.content import Figures, ReportInput, rendered, write
 from hepdecorr.validation.measures import Evaluation, plain
 from hepdecorr.validation.plots.scores import Scores
+from hepdecorr.validation.titles import titled
+
+NOTED = 0.9  # background rejection that notes in panels are about
 
 
 def report(folder: Path, content: ReportInput) -> Path:
@@ -32,6 +35,7 @@ def report(folder: Path, content: ReportInput) -> Path:
     body += tables.incomplete(content.completeness)
     for nuisance in nuisances:
         body += _nuisance(content, nuisance, figures)
+    body += samples.section(content, figures)
     body += sections.images(content, figures)
     body += latents.section(content.latents, figures, _axes(content))
     body += _trainings(content, figures)
@@ -53,7 +57,7 @@ def metrics(content: ReportInput) -> dict[str, Any]:
         "cards": plain(content.cards),
         "taggers": {name: [one.to_dict() for one in seeds] for name, seeds in content.taggers.items()},
         "config": content.config_text,
-    } | (sections.metrics(content) | sliced.metrics(content))
+    } | (sections.metrics(content) | sliced.metrics(content) | samples.metrics(content))
 
 
 def _subtitle(content: ReportInput, nuisances: Sequence[str]) -> str:
@@ -93,6 +97,7 @@ def _nuisance(content: ReportInput, nuisance: str, figures: Figures) -> list[str
     body += _comparison(chosen, axis, figures, stem=nuisance)
     if nuisance in content.scores:
         body += _scores(content.scores[nuisance], chosen, axis, figures, stem=nuisance)
+    body += samples.by_rank(content, figures, axis, stem=nuisance, span=first.sculpting[0].range)
     body += sliced.plane(content, figures, axis, stem=nuisance)
     body += sliced.in_slices(content, figures, axis, stem=nuisance)
     body += [page.heading("Working points", level=3), *tables.closures(chosen)]
@@ -127,7 +132,33 @@ def _spectra(
         )
         for name in names
     ]
-    return [first, page.folded_markup(f"Spectra of every tagger ({len(names)})", "\n".join(others))]
+    beside = _side_by_side(content, filled, chosen, axis, figures, stem=stem)
+    return [first, *beside, page.folded_markup(f"Spectra of every tagger ({len(names)})", "\n".join(others))]
+
+
+def _side_by_side(
+    content: ReportInput,
+    filled: hist.Hist[Any],
+    chosen: Mapping[str, Sequence[Evaluation]],
+    axis: Mapping[str, Any],
+    figures: Figures,
+    *,
+    stem: str,
+) -> list[str]:
+    """The spectra that are asked for side by side; below each title how much its score sculpts at 90 %."""
+    labels = {name: label for name, label in content.labels.items() if name in list(filled.axes["dataset"])}
+    near = min(plots.rejections(filled), key=lambda value: abs(value - NOTED))
+    body = []
+    for title, names in content.spectra.items():
+        notes = {
+            name: f"at {100 * near:g} %:\n{tables.note(chosen[name], near)}"
+            for name in names
+            if name in chosen
+        }
+        scores = {name: titled(name) for name in names}
+        drawn = plots.side_by_side(filled, scores=scores, labels=labels, notes=notes, **axis)
+        body.append(figures.add(drawn, "beside", f"{stem}_{title}", title=title))
+    return body
 
 
 def _comparison(
@@ -154,11 +185,14 @@ def _scores(
     stem: str,
 ) -> list[str]:
     first = next(iter(chosen.values()))[0]
+    own = {name: one for name, one in scores.items() if name in chosen}
+    if not own:
+        return []
     cuts = {name: [one.threshold for one in seeds[0].sculpting] for name, seeds in chosen.items()}
     span, nuisance, unit = first.sculpting[0].range, axis["nuisance"], axis["unit"]
     return [
-        figures.add(plots.density(scores, range=span, nuisance=nuisance, unit=unit), "density", stem),
-        figures.add(plots.score_distributions(scores, thresholds=cuts), "scores", stem),
+        figures.add(plots.density(own, range=span, nuisance=nuisance, unit=unit), "density", stem),
+        figures.add(plots.score_distributions(own, thresholds=cuts), "scores", stem),
     ]
 
 

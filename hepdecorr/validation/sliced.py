@@ -28,7 +28,7 @@ def in_slices(content: ReportInput, figures: Figures, axis: Mapping[str, Any], *
     if slices is None:
         return []
     body = [page.heading("In bins of the protected variable", level=3)]
-    if scores := content.scores.get(stem):
+    if scores := {k: one for k, one in content.scores.get(stem, {}).items() if k in content.taggers}:
         drawn = plots.density_by_nuisance(scores, slices=slices, title=axis["nuisance"])
         body.append(figures.add(drawn, "byslice", stem))
     measured = content.in_slices.get(stem, {})

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import measures
-from hepdecorr.validation.measures import by_sample
+from hepdecorr.validation import measures, page, plots, samples
+from hepdecorr.validation.content import Figures
+from hepdecorr.validation.measures import Measured, by_sample, rank_correlation
+from hepdecorr.validation.plots.scores import Scores
+from hepdecorr.validation.plots.style import look
+from hepdecorr.validation.report import ReportInput, report
+from hepdecorr.validation.titles import tagger_of, titled
 
 NAMES = ("low", "high", "far")
 SHIFTS = (0.3, 0.8, 1.5)
@@ -88,3 +95,103 @@ def test_a_score_that_says_nothing_has_no_cut() -> None:
     assert [one.auc.value for one in found.samples] == [0.5] * 3
     assert found.samples[0].at(0.9) is None
     assert found.samples[0].r50 is None
+
+
+def content(taggers, **more):
+    """A report's input with a tagger, a further score of it, and two signals."""
+    names = ("W, 80 GeV", "top")
+    by = {}
+    for name, seeds in (("flat", (1, 2)), ("plain", (5,)), ("flat.kl", (3, 4))):
+        by[name] = []
+        for seed in seeds:
+            logit, label, sample = events(seed, background=400, signal=100)
+            own = (label == 0) | (sample < 2)
+            by[name].append(by_sample(logit[own], label[own], sample[own], names=names, rejections=(0.9,)))
+    return ReportInput(name="anomaly", taggers=taggers, by_sample=by, **more)
+
+
+def test_every_score_stands_for_every_signal(tmp_path) -> None:
+    given = content({})
+    table = "".join(samples.section(given, Figures(tmp_path)))
+    # A tagger's further scores stand beside it.
+    assert table.index(">flat<") < table.index(">flat: KL<") < table.index(">plain<")
+    means = [one.mean_auc.value for one in given.by_sample["flat.kl"]]
+    assert f"<td>{page.plus_minus(np.mean(means), np.std(means, ddof=1))}</td>" in table
+    found = samples.metrics(given)["by_sample"]["flat.kl"]
+    assert found["mean_auc"]["mean"] == pytest.approx(np.mean(means))
+    assert found["seeds"][1]["samples"][1]["name"] == "top"
+    assert len(found["seeds"][0]["covariance"]) == 2
+    names = {one.name for one in tmp_path.iterdir()}
+    assert {"matrix.pdf", "rocsample_W_80_GeV.png", "rocscore_flat_KL.png"} <= names
+
+
+def test_the_matrix_holds_what_was_measured() -> None:
+    """Means over seeds with their spread; one seed with its own error; the largest of a column in bold."""
+    seeds = content({}).by_sample
+    rows = {name: samples._areas(seeds[name], ("W, 80 GeV", "top")) for name in ("flat", "plain")}
+    values = [one.of("top").auc.value for one in seeds["flat"]]
+    assert rows["flat"].values[1] == pytest.approx(np.mean(values))
+    assert rows["flat"].errors[1] == pytest.approx(np.std(values, ddof=1))
+    assert rows["plain"].errors[2] == seeds["plain"][0].mean_auc.std
+    drawn = plots.auc_matrix(rows, signals=("W, 80 GeV", "top"))
+    texts = [text.get_text() for text in drawn.axes[0].texts]
+    assert f"{np.mean(values):.3f}" in texts
+    assert [tick.get_text() for tick in drawn.axes[0].get_xticklabels()] == ["W, 80 GeV", "top", "mean"]
+    bold = {text.get_text() for text in drawn.axes[0].texts if text.get_weight() == "bold"}
+    assert bold == {f"{max(row.values[k] for row in rows.values()):.3f}" for k in range(3)}
+    with pytest.raises(InputError, match="no scores or no signals"):
+        plots.auc_matrix({}, signals=("W",))
+
+
+def test_a_report_of_many_scores(tmp_path, taggers, histogram, make_sample) -> None:
+    """Areas by signal, ranks against the nuisance, spectra side by side."""
+    columns = make_sample(1, background=2000, signal=300, sculpting=2.0)
+    shown = {"plain": Scores(**columns), "plain.mse": Scores(**{**columns, "logit": -columns["logit"]})}
+    own = columns["label"] == 0
+    found = rank_correlation(columns["logit"][own], columns["nuisance"][own], replicas=20)
+    known = {"plain": [found], "plain.mse": [Measured(-found.value, -found.high, -found.low, found.std)]}
+    given = content(
+        {"plain": taggers["plain"]},
+        histograms={"mbc": histogram},
+        labels={"continuum": 0, "signal": 1},
+        scores={"mbc": shown},
+        correlations={"mbc": known},
+        spectra={"With and without": ["plain", "flat"]},
+    )
+    text = report(tmp_path, given).read_text(encoding="utf-8")
+    assert "With and without: background before and after cuts" in text
+    assert "By signal sample" in text
+    assert page.plus_minus(-found.value, found.std) in text
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["rank_correlation"]["mbc"]["plain.mse"][0]["value"] == -found.value
+    assert set(written["by_sample"]) == {"flat", "plain", "flat.kl"}
+    names = {one.name for one in (tmp_path / "figures").iterdir()}
+    assert {"ranks_mbc.png", "beside_mbc_With_and_without.pdf", "matrix.png"} <= names
+
+
+def test_panels_of_ranks_and_of_spectra(histogram, make_sample) -> None:
+    one = Scores(**make_sample(1, background=2000, signal=300, sculpting=2.0))
+    drawn = plots.rank_density(
+        {"a": one}, correlations={"a": Measured(0.25, 0.24, 0.26, 0.01)}, range=(5.2, 5.29)
+    )
+    assert "+0.250" in drawn.axes[0].get_title(loc="left")
+    labels = {"continuum": 0, "signal": 1}
+    drawn = plots.side_by_side(histogram, scores={"plain": "A", "flat": "B"}, labels=labels)
+    assert [ax.get_title(loc="left") for ax in drawn.axes[:2]] == ["A", "B"]
+    # One scale for all, so that what sculpts is seen to.
+    assert drawn.axes[2].get_ylim() == drawn.axes[3].get_ylim()
+    with pytest.raises(InputError, match="no background"):
+        plots.side_by_side(histogram, scores={"plain": "A"}, labels={"signal": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "tagger"),
+    [("vae.kl", "vae: KL", "vae"), ("a.b.mse", "a.b: MSE", "a.b"), ("a.b", "a.b", "a.b"), ("kl", "kl", "kl")],
+)
+def test_further_scores_have_titles(name: str, title: str, tagger: str) -> None:
+    assert (titled(name), tagger_of(name)) == (title, tagger)
+
+
+def test_many_curves_differ_in_colour_or_line() -> None:
+    looks = {(str(look(k)["color"]), str(look(k)["linestyle"])) for k in range(24)}
+    assert len(looks) == 24

@@ -8,8 +8,10 @@ from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, t
 from hepdecorr.validation.plots.history import training_history
 from hepdecorr.validation.plots.images import average, jet_images
 from hepdecorr.validation.plots.latents import Information, Moved, information, intervention, latents_against
+from hepdecorr.validation.plots.matrix import Areas, auc_matrix
+from hepdecorr.validation.plots.pairs import side_by_side
 from hepdecorr.validation.plots.scans import Step, front, pareto, scan_curves
-from hepdecorr.validation.plots.scores import Scores, density, score_distributions
+from hepdecorr.validation.plots.scores import Scores, density, rank_density, score_distributions
 from hepdecorr.validation.plots.slices import Second, efficiencies, quantile_edges, sliced_spectra
 from hepdecorr.validation.plots.spectra import Spectrum, overview, rejections, sculpting_spectra, spectrum
 from hepdecorr.validation.plots.style import STYLE, styled
@@ -19,6 +21,7 @@ from hepdecorr.validation.plots.working_point import half_signal_curve
 
 __all__ = [
     "STYLE",
+    "Areas",
     "Information",
     "Moved",
     "Plane",
@@ -27,6 +30,7 @@ __all__ = [
     "Spectrum",
     "Step",
     "abcd_closure",
+    "auc_matrix",
     "average",
     "density",
     "density_by_nuisance",
@@ -42,6 +46,7 @@ __all__ = [
     "overview",
     "pareto",
     "quantile_edges",
+    "rank_density",
     "rejections",
     "roc_curves",
     "scan_curves",
@@ -49,6 +54,7 @@ __all__ = [
     "sculpting_spectra",
     "shifted_spectra",
     "shifts",
+    "side_by_side",
     "sliced_spectra",
     "spectrum",
     "styled",

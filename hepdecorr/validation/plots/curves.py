@@ -21,13 +21,15 @@ from hepdecorr.validation.plots.style import (
     figure,
     grid,
     legend_above,
+    legend_where,
     look,
+    marker,
     styled,
 )
 
 
 @styled
-def roc_curves(curves: Mapping[str, Sequence[Roc]], *, least: float = 0.0) -> Figure:
+def roc_curves(curves: Mapping[str, Sequence[Roc]], *, least: float = 0.0, title: str = "") -> Figure:
     """Background rejection 1 / (background efficiency) against signal efficiency, logarithmic.
 
     curves: tagger -> one curve per seed. Band: the seeds' range, or the statistical error of a single seed.
@@ -54,7 +56,8 @@ def roc_curves(curves: Mapping[str, Sequence[Roc]], *, least: float = 0.0) -> Fi
     ax.set_ylim(bottom=1)
     ax.set_xlabel("Signal efficiency")
     ax.set_ylabel("Background rejection 1 / efficiency")
-    ax.legend(loc="lower left")
+    ax.set_title(title, loc="left")
+    legend_where(drawn, ax, "lower left")
     return drawn
 
 
@@ -131,8 +134,8 @@ def trade_off(
         floors += [point[1].floor for point in points]
         resolved = sum(point[2] <= 0.05 for point in points) > len(points) / 2
         x, x_error = _with_spread([one.auc.value for one in seeds], seeds[0].auc.std or 0.0)
-        colour = COLOURS[number % len(COLOURS)]
-        style: dict[str, Any] = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 6}
+        style: dict[str, Any] = {**marker(number), "markersize": 6}
+        colour = style["color"]
         style |= {"linestyle": "", "linewidth": 1, "label": (titles or {}).get(name, name)}
         if resolved:
             y, y_error = _with_spread([point[1].jsd.value for point in points], points[0][1].jsd.std or 0.0)
@@ -160,7 +163,7 @@ def trade_off(
     ax.set_xlabel("AUC")
     unit = "nats" if next(iter(evaluations.values()))[0].sculpting[0].log_base == "e" else "bits"
     ax.set_ylabel(f"JSD of the background at {100 * rejection:g} % rejection [{unit}]")
-    ax.legend(loc="best")
+    legend_where(drawn, ax, "best")
     return drawn
 
 

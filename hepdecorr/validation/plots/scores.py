@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from hepdecorr.validation.measures.efficiency import Tail, indices
 from hepdecorr.validation.measures.events import checked
-from hepdecorr.validation.measures.numbers import Array
+from hepdecorr.validation.measures.numbers import Array, Measured
 from hepdecorr.validation.plots.style import COLOURS, LINES, axis_label, grid, legend_above, styled
 
 LOGIT = r"Logit $\log\,p\,/\,(1-p)$"
@@ -55,6 +55,49 @@ def density(
     axes[0].set_ylabel(LOGIT)
     legend_above(drawn, axes[0])
     return drawn
+
+
+@styled
+def rank_density(
+    scores: Mapping[str, Scores],
+    *,
+    correlations: Mapping[str, Measured],
+    range: tuple[float, float],  # noqa: A002  the name numpy and hist use
+    nuisance: str = "",
+    unit: str = "",
+    bins: int = 50,
+) -> Figure:
+    """Like `density` with every score by its rank in background, which says nothing of its scale.
+
+    correlations: rank correlation of each score and the nuisance.
+    """
+    drawn, axes = grid(len(scores), width=2.6, height=2.8, share=False)
+    for number, (ax, (name, one)) in enumerate(zip(axes, scores.items(), strict=True)):
+        logit, label, z, w = checked(one.weight, logit=one.logit, label=one.label, nuisance=one.nuisance)
+        own = label == 0
+        rank = _ranks(logit[own], w[own])
+        kept = (z[own] >= range[0]) & (z[own] <= range[1])
+        for quantile in QUANTILES:
+            ax.axhline(quantile, color="0.5", linewidth=0.7, linestyle=":", zorder=3)
+        draw_density(ax, rank[kept], z[own][kept], w[own][kept], span=range, bins=bins)
+        found = correlations[name]
+        said = rf"$\rho_S$ ${found.value:+.3f}$ ± {found.std or 0:.3f}"
+        ax.set_title(f"{name}\n{said}", loc="left", fontsize=9)
+        ax.set_xlim(range)
+        ax.set_ylim(0, 1)
+        ax.tick_params(labelleft=number % 4 == 0)
+        if number + 4 >= len(axes):
+            ax.set_xlabel(axis_label(nuisance, unit))
+    axes[0].set_ylabel("Rank of the score")
+    legend_above(drawn, axes[0])
+    return drawn
+
+
+def _ranks(values: Array, weight: Array) -> Array:
+    """Share of the weight below each value, and half of what is tied with it."""
+    unique, place = np.unique(values, return_inverse=True)
+    here = np.bincount(place, weights=weight, minlength=len(unique))
+    return np.asarray(((np.cumsum(here) - here / 2) / here.sum())[place])
 
 
 def draw_density(ax: Axes, logit: Array, z: Array, w: Array, *, span: tuple[float, float], bins: int) -> None:

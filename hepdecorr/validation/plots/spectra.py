@@ -113,7 +113,7 @@ def sculpting_spectra(
     default at most three of those filled. A background ratio flat at one is what 'no sculpting' looks like.
     Ratios join two bins where there are many.
     """
-    chosen = _some(rejections(filled)) if points is None else list(points)
+    chosen = some(rejections(filled)) if points is None else list(points)
     present = [label for label in (0, 1) if label in labels.values()]
     drawn = figure(4.6 * len(present) + 0.2, 5.2)
     axes = drawn.subplots(2, len(present), squeeze=False, sharex=True, height_ratios=(2.4, 1))
@@ -134,7 +134,7 @@ def sculpting_spectra(
         lower.axhline(1, color="0.4", linewidth=0.8)
         lower.set_xlabel(axis_label(nuisance or filled.axes[-1].label, unit))
         lower.set_xlim(before.edges[0], before.edges[-1])
-    axes[0, 0].set_ylabel(_per_bin(filled, unit))
+    axes[0, 0].set_ylabel(per_bin(filled, unit))
     drawn.align_ylabels()
     return drawn
 
@@ -183,7 +183,7 @@ def overview(
                 ax.text(0.04, 0.70, notes[name], transform=ax.transAxes, fontsize=7.5, va="top", wrap=True)
     for ax in axes[-1]:
         ax.set_xlabel(axis_label(nuisance or filled.axes[-1].label, unit))
-    axes[0, 0].set_ylabel(_per_bin(filled, unit))
+    axes[0, 0].set_ylabel(per_bin(filled, unit))
     return drawn
 
 
@@ -240,14 +240,15 @@ def _finish(ax: Axes, before: Spectrum, *, title: str) -> None:
     ax.legend(loc="upper left")
 
 
-def _per_bin(filled: hist.Hist[Any], unit: str) -> str:
+def per_bin(filled: hist.Hist[Any], unit: str) -> str:
+    """Label of an axis of shares of events."""
     width = float(np.diff(filled.axes[-1].edges)[0])
     if unit == "GeV" and width < 0.1:
         width, unit = 1000 * width, "MeV"
     return f"Fraction of events / {width:.3g} {unit}".rstrip()
 
 
-def _some(points: list[float]) -> list[float]:
+def some(points: list[float]) -> list[float]:
     """At most three working points: the ends and the middle."""
     return points if len(points) <= 3 else [points[0], points[len(points) // 2], points[-1]]
 

@@ -29,6 +29,7 @@ LINES: tuple[Any, ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BEFORE = "#C8CDD3"
+FEW = 7  # entries that a legend may have within a panel
 
 _SIZES = {
     "figure.facecolor": "white",
@@ -112,8 +113,26 @@ def axis_label(title: str, unit: str) -> str:
 
 
 def look(number: int) -> dict[str, Any]:
-    """Colour and line style of the n-th curve."""
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
+    """Colour and line style of the n-th curve; beyond the colours each comes again with another line."""
+    turn, place = divmod(number, len(COLOURS))
+    return {"color": COLOURS[place], "linestyle": LINES[(place + turn) % len(LINES)]}
+
+
+def marker(number: int) -> dict[str, Any]:
+    """Colour and marker of the n-th point; beyond the colours each comes again with another marker."""
+    turn, place = divmod(number, len(COLOURS))
+    return {"color": COLOURS[place], "marker": MARKERS[(place + 3 * turn) % len(MARKERS)]}
+
+
+def legend_where(drawn: Figure, ax: Axes, loc: Any) -> None:
+    """A legend inside the panel; beside it where that many entries would hide what is drawn."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) <= FEW:
+        ax.legend(handles, labels, loc=loc)
+        return
+    width, height = drawn.get_size_inches()
+    drawn.set_size_inches(width + 0.7 + 0.06 * max(len(label) for label in labels), height)
+    drawn.legend(handles, labels, loc="outside right upper")
 
 
 def steps(ax: Axes, edges: Any, values: Any, **kwargs: Any) -> None:
