@@ -62,7 +62,7 @@ class WorkingPoint(_Part):
     rejection: float = Field(gt=0, lt=1)
     threshold: float  # on the logit: a float32 sigmoid runs out of digits near 1
     background_efficiency: float
-    signal_efficiency: float
+    signal_efficiency: float | None = None  # where there was signal
     background_events: int  # how many background events the threshold was fixed on
 
 

@@ -143,7 +143,7 @@ def _tagger(console: Console, path: Path) -> None:
         row = (
             f"{p.rejection:g}",
             f"{p.threshold:.4f}",
-            f"{p.signal_efficiency:.4f}",
+            "–" if p.signal_efficiency is None else f"{p.signal_efficiency:.4f}",
             f"{p.background_events:,}",
         )
         points.add_row(*row)

@@ -48,7 +48,8 @@ class Events:
     With names of `constituents` x is a matrix as Form packs it; its padding is set to zero.
     Weights are scaled class by class: to mean one (the classes keep their proportion), or, with
     `balance`, so that both classes have the same summed weight, n/2 each.  Raises InputError when there
-    are no events, only one class, or values that are not finite.
+    are no events, only one class (background without signal will do if `alone`), or values that are not
+    finite.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Events:
         constituents: Sequence[str] = (),
         nuisances: Sequence[str] | None = None,
         balance: bool = False,
+        alone: bool = False,
         source: str = "the events",
     ) -> None:
         z = torch.zeros(len(x), 0) if z is None else z
@@ -77,7 +79,7 @@ class Events:
         self.nuisances = list(nuisances or (f"z{i}" for i in range(z.shape[1])))
         raw = Batch(x.float(), y.float(), z.float(), w.float(), group, r.float())
         check(raw, self.form, self.nuisances, source)
-        scale = class_scales(*_class_sums(raw), balance=balance, source=source)
+        scale = class_scales(*_class_sums(raw), balance=balance, alone=alone, source=source)
         # One matrix: a shuffled batch then costs one walk through memory and not one for each column.
         weights = raw.w * scale[raw.y.long()]
         self._rows = torch.cat([raw.x, raw.z, raw.y[:, None], weights[:, None], raw.r[:, None]], 1)
@@ -100,6 +102,7 @@ class Events:
             constituents=layout.constituents,
             nuisances=layout.nuisances,
             balance=layout.balance,
+            alone=layout.alone,
             source=described(table, select),
         )
 
@@ -186,12 +189,14 @@ def sizes(count: int, turns: int) -> Iterator[int]:
 
 
 def class_scales(
-    rows: NDArray[np.float64], sums: NDArray[np.float64], *, balance: bool, source: str
+    rows: NDArray[np.float64], sums: NDArray[np.float64], *, balance: bool, source: str, alone: bool = False
 ) -> Tensor:
     """Factor on the weights of background and signal, shape (2,), from their rows and summed weights."""
     if rows.sum() == 0:
         raise InputError(f"{source}: no events are left; check the selection, the folds and the input files")
     for label, name in enumerate(("background (label 0)", "signal (label 1)")):
+        if label and alone and not rows[label]:
+            return torch.as_tensor([rows[0] / sums[0], 1.0], dtype=torch.float32)
         if rows[label] == 0:
             raise InputError(
                 f"{source}: no {name} among {int(rows.sum())} events; a tagger needs both classes"

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -118,10 +118,11 @@ def train(
             f"{table.folder}: no features and no constituents to learn from; name some in the config, and "
             "not 'features: []' for a tagger without constituents"
         )
-    data = load(table, layout, split=split, stream=stream, reweight=reweight)
     fabric = _fabric(device, devices, precision)
     with _seeded(seed):
         method = _method(given, layout, base=base)
+        layout = replace(layout, alone=not method.needs_signal)
+        data = load(table, layout, split=split, stream=stream, reweight=reweight)
         vetting.check(method, data)
         settings = {
             "folder": folder,
@@ -218,7 +219,9 @@ def finish(
         names = fitted.sources(trained.posthoc, nuisances)
         logit, beside = fitted.behind(trained.posthoc, logit, own, points=points, names=names, about=name)
     arrays = trained.method.reveal(validation)
-    found = {"validation_auc": auc(logit, label, weight=np.abs(weight)).value, **gap(arrays)}
+    found = gap(arrays)
+    if label.any():
+        found = {"validation_auc": auc(logit, label, weight=np.abs(weight)).value, **found}
     kept = [{"stage": s["stage"], "kept": s["kept"], "epochs": len(s["complaints"])} for s in trained.history]
     card = Card(
         name=name,

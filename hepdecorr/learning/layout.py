@@ -26,6 +26,7 @@ class Layout:
     constituents: tuple[str, ...] = ()  # features of each constituent, without the prefix of their columns
     length: int = 0  # constituents that are looked at, the first ones
     count: str = ""  # column that says how many there are
+    alone: bool = False  # background without any signal will do
 
     @classmethod
     def of(

@@ -17,6 +17,7 @@ TO = ("signal", "background", "flat")
 CLASSES = {"background": 0, "signal": 1}
 KEYS = ("nuisances", "of", "to", "bins", "cap")
 EDGE = 0.005  # of a spectrum on either side: 'flat' spans what is between
+APART = 0.01  # share of a spectrum within the other's range below which there is nothing to bring together
 
 Array = NDArray[np.float64]
 
@@ -86,6 +87,8 @@ class Reweighting:
                 "the selection and the files of that class"
             )
         reference = _even(own, w) if self.to == "flat" else parts[CLASSES[self.to]]
+        if self.to != "flat":
+            self._check_overlap(parts[label], reference)
         cells = Cells.of(own, w, reference, bins=self.bins)
         shares = [cells.shares(*part) for part in ((own, w), reference)]
         # Where the class has nothing there is nothing to weigh; the cap bounds the ratio elsewhere.
@@ -93,6 +96,17 @@ class Reweighting:
         factor = Factor(cells, ratio, np.inf, 1.0)
         capped = replace(factor, most=self.cap * float((w * factor(own, w)).mean()))
         return replace(capped, mean=float((w * capped(own, w)).sum() / w.sum()))
+
+    def _check_overlap(self, own: tuple[Array, Array], reference: tuple[Array, Array]) -> None:
+        for k, name in enumerate(self.nuisances):
+            z, w = own[0][:, k], own[1]
+            low, high = _quantiles(reference[0][:, k], reference[1], np.array([EDGE, 1 - EDGE]))
+            if w[(low <= z) & (z <= high)].sum() < APART * w.sum():
+                raise InputError(
+                    f"reweight: {name!r} of {self.of} and of {self.to} have no overlap: the former lies in "
+                    f"[{z.min():.4g}, {z.max():.4g}], the latter mostly in [{low:.4g}, {high:.4g}]; no "
+                    "weight makes one of the other: check the files, or select both in the same range"
+                )
 
 
 @dataclass(frozen=True)

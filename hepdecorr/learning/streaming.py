@@ -60,7 +60,7 @@ class Streamed:
             sums += np.bincount(label, weights=weight, minlength=2)
         self._count = int(rows.sum())
         source = described(table, select)
-        self._scale = class_scales(rows, sums, balance=layout.balance, source=source)
+        self._scale = class_scales(rows, sums, balance=layout.balance, alone=layout.alone, source=source)
 
     @property
     def features(self) -> list[str]:

@@ -24,12 +24,14 @@ def working_points(
 ) -> tuple[WorkingPoint, ...]:
     """Thresholds on the logit, each of shape (n,), that reject these fractions of the background.
 
+    Without signal there is no efficiency of it.
+
     A rejection for which fewer than ten background events would remain, effective ones where they have
     weights, is left out with a warning.
     """
     background, signal = label == 0, label == 1
     below = Tail(logit[background].astype(np.float64), np.maximum(0, weight[background]))
-    above = Tail(logit[signal].astype(np.float64), np.maximum(0, weight[signal]))
+    above = Tail(logit[signal].astype(np.float64), np.maximum(0, weight[signal])) if signal.any() else None
     points = []
     for rejection in rejections:
         if _remaining(logit[background], weight[background], 1 - rejection) < 10:
@@ -41,7 +43,7 @@ def working_points(
                 rejection=rejection,
                 threshold=cut,
                 background_efficiency=below.efficiency(cut),
-                signal_efficiency=above.efficiency(cut),
+                signal_efficiency=above.efficiency(cut) if above is not None else None,
                 background_events=int(background.sum()),
             )
         )
