@@ -133,7 +133,7 @@ def pivot(x: Tensor, y: Tensor, z: Tensor, *, batch: int, width: int, steps: int
     assert isinstance(softmax, Softmax)
     softmax.fit(events.all)
     players = {
-        "softmax_mass": softmax.chasing.player(softmax, method._chaser(softmax, play)),
+        "softmax_mass": softmax.chasing.player(softmax, method.dues.chaser(softmax, play)),
         "tagger": Player(method.network, lambda b: method._pay(b, play), moves=method.moves),
     }
 

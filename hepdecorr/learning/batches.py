@@ -125,10 +125,12 @@ class Events:
         other.__dict__.update(self.__dict__, _rows=self._rows.to(device), _group=self._group.to(device))
         return other
 
-    def seen_as(self, x: Tensor, *, features: Sequence[str]) -> Events:
-        """The same events with other features, (n, f); weights stay as they were scaled."""
+    def seen_as(self, x: Tensor, *, features: Sequence[str], factor: Tensor | None = None) -> Events:
+        """The same events with other features, (n, f); weights stay as scaled, times a factor (n,)."""
         other = object.__new__(Events)
         rows = torch.cat([x.float(), self._rows[:, self._width :]], 1)
+        if factor is not None:
+            rows[:, -2] *= factor
         other.__dict__.update(self.__dict__, _rows=rows, _width=x.shape[1], form=Form(tuple(features)))
         return other
 
@@ -199,7 +201,8 @@ def class_scales(
             return torch.as_tensor([rows[0] / sums[0], 1.0], dtype=torch.float32)
         if rows[label] == 0:
             raise InputError(
-                f"{source}: no {name} among {int(rows.sum())} events; a tagger needs both classes"
+                f"{source}: no {name} among {int(rows.sum())} events; a tagger needs both classes, and "
+                "exposure an outlier set that is not empty"
             )
         if not sums[label] > 0:
             raise InputError(f"{source}: the weights of {name} sum to {sums[label]:g}; they must be positive")

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from hepdecorr.card import METADATA_KEY, Card
 from hepdecorr.errors import InputError
+from hepdecorr.learning import weights
 from hepdecorr.learning.form import Form
 from hepdecorr.learning.methods.method import Arrays, Method
 from hepdecorr.learning.posthoc.chain import Chain
 
 TOLERANCE = 1e-5  # of the logit, relative above 1
+FURTHER = 1e-4  # of further outputs, relative to the largest number of the row where that is above 1
 FILE = "tagger.onnx"
 LATENTS = "latents.npz"  # what a method reveals, beside it
 
@@ -34,14 +36,11 @@ class _Outputs(nn.Module):
         self.method, self.form, self.posthoc = method, form, posthoc
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        if self.posthoc is None:
-            x = joined(self.form, inputs)
-            logit = self.method.logit(x)
-        else:
-            *own, nuisances = inputs
-            x = joined(self.form, own)
-            logit = self.posthoc(self.method.logit(x), nuisances)
-        return logit.sigmoid(), logit, *self.method.further(x)
+        own = inputs if self.posthoc is None else inputs[:-1]
+        logit, *further = self.method.answers(joined(self.form, own))
+        if self.posthoc is not None:
+            logit = self.posthoc(logit, inputs[-1])
+        return logit.sigmoid(), logit, *further
 
 
 def joined(form: Form, inputs: Sequence[Tensor]) -> Tensor:
@@ -72,7 +71,8 @@ def export(
     arrays: Arrays | None = None,
     files: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write folder/{tagger.onnx, card.yaml} and return the folder; with `arrays` also latents.npz.
+    """Write folder/{tagger.onnx, card.yaml} and return the folder; with `arrays` also latents.npz, and
+    weights.npz for a method whose training may be gone on with.
 
     sample: some events, raw rows of shape (n, width) as Form packs them, n >= 1.  On them, on values far
     outside their range, for one event and many, and with constituents for any number of them, for none and
@@ -100,7 +100,8 @@ def export(
     graph = to_onnx(method, card=card, posthoc=posthoc)
     given_x = sample.cpu().float()
     check(graph, method, form=form, name=card.name, sample=given_x, posthoc=posthoc, nuisances=given)
-    return _write(graph, card, folder, arrays=arrays or {}, files=files or {})
+    stored = {LATENTS: arrays or {}, weights.FILE: method.weights()}
+    return _write(graph, card, folder, stored=stored, files=files or {})
 
 
 def form_of(card: Card) -> Form:
@@ -186,7 +187,7 @@ def check(
         x = joined(form, list(inputs.values()))
         z = _around(beside, len(x))
         with torch.no_grad():
-            raw = method.logit(x)
+            raw, *further = method.answers(x)
             logit, allowed = (v.numpy() for v in _mapped(raw, z, posthoc))
         score = expit(logit.astype(np.float64))
         given = {k: v.numpy() for k, v in inputs.items()} | ({"nuisances": z.numpy()} if posthoc else {})
@@ -197,17 +198,31 @@ def check(
                 f"{len(x)} events; logit(x) must have shape (n,)"
             )
         off = np.abs(got_logit - logit)
-        with torch.no_grad():
-            known = [one.numpy() for one in method.further(x)]
-        same = all(np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE) for a, b in zip(got, known, strict=True))
+        for output, a, b in zip(method.beside, got, further, strict=True):
+            _check_further(a, b.numpy(), about=f"tagger {name}: output {output!r}", rows=len(x))
         worst = float(np.max(off / np.maximum(1, np.abs(logit))))
-        if not same or not (off <= allowed).all() or not (np.abs(got_score - score) <= allowed).all():
+        if not (off <= allowed).all() or not (np.abs(got_score - score) <= allowed).all():
             raise InputError(
                 f"tagger {name}: ONNX and torch differ by {worst:.1e} in the logit, more than "
                 f"{TOLERANCE:g}; nothing was written. Bound the inputs (network: inputs: clip) "
                 "or look for operations without "
                 "an ONNX counterpart"
             )
+
+
+def _check_further(got: Any, known: np.ndarray[Any, Any], *, about: str, rows: int) -> None:
+    """InputError unless they agree, row by row, on the scale of the row's largest number."""
+    if got.shape != known.shape or len(known) != rows:
+        raise InputError(
+            f"{about} has shape {got.shape} in the graph and {known.shape} in torch, for {rows} rows"
+        )
+    off = np.abs(got - known).reshape(rows, -1).max(1, initial=0.0)
+    scale = np.maximum(1, np.abs(known).reshape(rows, -1).max(1, initial=0.0))
+    if not (off <= FURTHER * scale).all():
+        raise InputError(
+            f"{about} differs by {np.max(off / scale):.1e} between ONNX and torch, relative above 1, more "
+            f"than {FURTHER:g}; nothing was written"
+        )
 
 
 def _mapped(raw: Tensor, z: Tensor, posthoc: Chain | None) -> tuple[Tensor, Tensor]:
@@ -255,7 +270,9 @@ def _lengths(form: Form, x: Tensor) -> Iterator[dict[str, Tensor]]:
         yield inputs | {"constituents": seen, "mask": 0 * mask}
 
 
-def _write(graph: bytes, card: Card, folder: Path, *, arrays: Arrays, files: Mapping[str, str]) -> Path:
+def _write(
+    graph: bytes, card: Card, folder: Path, *, stored: Mapping[str, Arrays], files: Mapping[str, str]
+) -> Path:
     part = folder.with_name(folder.name + ".part")
     old = folder.with_name(folder.name + ".old")
     for leftover in (part, old):
@@ -263,8 +280,9 @@ def _write(graph: bytes, card: Card, folder: Path, *, arrays: Arrays, files: Map
     part.mkdir(parents=True)
     (part / FILE).write_bytes(graph)
     card.write_yaml(part / "card.yaml")
-    if arrays:
-        np.savez_compressed(part / LATENTS, allow_pickle=False, **arrays)
+    for name, arrays in stored.items():
+        if arrays:
+            np.savez_compressed(part / name, allow_pickle=False, **arrays)
     for name, text in files.items():
         (part / name).write_text(text)
     # A folder cannot be replaced in one step; the old one steps aside until the new one stands.

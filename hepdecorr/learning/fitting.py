@@ -241,7 +241,7 @@ def finish(
         further_points=further_points(
             further, partial(points, rejections=[point.rejection for point in own_points])
         ),
-        measured={**found, **(measured or {})},
+        measured={**found, **trained.method.measured, **(measured or {})},
         training={
             "stages": kept,
             "stable": trained.stable,

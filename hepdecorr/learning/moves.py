@@ -14,7 +14,7 @@ from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 
 OPTIMIZERS = ("adam", "adamw", "adamax", "rmsprop", "sgd")
-SCHEDULES = ("constant", "cosine", "onecycle")
+SCHEDULES = ("constant", "cosine", "onecycle", "steps")
 
 T = TypeVar("T")
 
@@ -23,16 +23,18 @@ T = TypeVar("T")
 class Moves:
     """How the weights of one player change.
 
-    `schedule`: constant, cosine (from `lr` down to `final` x `lr`), or onecycle (up from nothing over
-    the fraction `warmup` of the stage, then cosine).  `clip`: largest norm of the gradient, 0 for none.
-    `average`: decay of the running average of the weights that is judged and kept in place of the last
-    weights, 0 for none.
+    `schedule`: constant, cosine (from `lr` down to `final` x `lr`), onecycle (up from nothing over
+    the fraction `warmup` of the stage, then cosine), or steps (from `lr` to `final` x `lr` in so many equal
+    `drops`, after equal parts of the stage: with 2 of them 1e-3, 1e-4, 1e-5).  `clip`: largest norm of the
+    gradient, 0 for none.  `average`: decay of the running average of the weights that is judged and kept in
+    place of the last weights, 0 for none.
     """
 
     lr: float = 2e-3
     schedule: str = "onecycle"
     warmup: float = 0.1
     final: float = 0.01
+    drops: int = 2
     optimizer: str = "adamw"
     weight_decay: float = 1e-2
     momentum: float = 0.9  # Adam's beta_1; momentum of sgd and rmsprop
@@ -44,6 +46,7 @@ class Moves:
         _among("schedule", self.schedule, SCHEDULES)
         _among("optimizer", self.optimizer, OPTIMIZERS)
         _within("lr", self.lr, low=0, high=math.inf)
+        _within("drops", self.drops, low=1, high=math.inf)
         _within("average", self.average, low=0, high=1)
         _within("warmup", self.warmup, low=0, high=1)
         _within("momentum", self.momentum, low=0, high=1)
@@ -58,6 +61,9 @@ class Moves:
         """Learning rate when this fraction of the stage has passed."""
         if self.schedule == "constant":
             return self.lr
+        if self.schedule == "steps":
+            fallen = min(self.drops, math.floor(progress * (self.drops + 1) + 1e-9)) / self.drops
+            return self.lr * float(self.final**fallen)
         warmup = self.warmup if self.schedule == "onecycle" else 0.0
         if progress < warmup:
             return self.lr * max(progress / warmup, self.final)

@@ -234,7 +234,7 @@ def test_reversal_is_one_alternating_step_from_the_same_weights(name: str, leaky
     for update in ("alternating", "reversal"):
         method = tagger(leaky, type=name, strength=3.0, update=update)
         method.network.fit(b.x)
-        (term,) = (t for _, t in method._each())
+        (term,) = (t for _, t in method.dues.each())
         term.fit(b)
         torch.manual_seed(6)
         if update == "alternating":

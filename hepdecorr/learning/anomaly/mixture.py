@@ -16,7 +16,7 @@ from hepdecorr.errors import InputError
 from hepdecorr.learning.moves import read_settings
 
 LOG_2PI = math.log(2 * math.pi)
-FLOOR = 1e-4  # added to the variances: latents that have collapsed have none of their own
+FLOOR = 1e-2  # added to the variances: a mean that varies by less is not in use (Burda et al. 1509.00519)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ SCORES: Mapping[str, str] = {
 """Larger is more anomalous (Cheng's slides, 'Jet Tagging Performance'; sumsq is their MSS, the l2 norm)."""
 
 LEAST = 1e-6  # below which a jet is no less unusual
+PACE = 0.05  # share of a batch in the running mean and deviation
 LOGARITHMIC = ("density",)  # scores that are logarithms already
 
 
@@ -31,6 +32,7 @@ class Standard(nn.Module):
 
     shift: Tensor
     spread: Tensor
+    followed: Tensor
 
     def __init__(self, score: str) -> None:
         super().__init__()
@@ -39,6 +41,7 @@ class Standard(nn.Module):
         self.score = score
         self.register_buffer("shift", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("followed", torch.zeros((), dtype=torch.bool))
 
     def logarithm(self, score: Tensor) -> Tensor:
         """Without shift and spread."""
@@ -55,14 +58,17 @@ class Standard(nn.Module):
         """Shape (n,)."""
         return (self.logarithm(score) - self.shift) / self.spread
 
-    def of_batch(self, score: Tensor, w: Tensor) -> Tensor:
-        """The same with the mean and deviation of a batch, whose weights w say which events are background.
+    @torch.no_grad()
+    def follow(self, score: Tensor, w: Tensor) -> None:
+        """Towards the mean and deviation of a batch of background.
 
-        While the network learns, no fit is up to date; what a term sees is to be of order one all the same.
+        The network learns, and what a term sees of its score is to be of order one all the time.
         """
-        logarithm = self.logarithm(score)
-        shift, spread = _moments(logarithm.detach(), w)
-        return (logarithm - shift) / spread
+        shift, spread = _moments(self.logarithm(score.double()), w.double())
+        pace = PACE if self.followed else 1.0
+        self.shift.lerp_(shift.to(self.shift), pace)
+        self.spread.lerp_(spread.to(self.spread), pace)
+        self.followed.fill_(True)
 
 
 def _moments(values: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:

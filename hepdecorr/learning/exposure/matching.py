@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from hepdecorr.catalogue import suggest
@@ -76,14 +77,12 @@ class Matched:
 
     def __init__(self, matching: Matching, events: Batch, *, nuisances: Sequence[str], seed: int) -> None:
         rule = matching.rule(nuisances)
-        columns = [list(nuisances).index(name) for name in matching.nuisance]
-        label, w = events.y.cpu().numpy().astype(np.int64), events.w.cpu().numpy().astype(np.float64)
-        z = events.z[:, columns].cpu().numpy().astype(np.float64)
-        factor = rule.fit(z, label, w)(z, label, w)
-        own = (events.y == 1).nonzero()[:, 0]
-        weight = torch.as_tensor(factor, device=own.device)[own] * events.w[own].double().clamp_min(0)
+        self._columns = [list(nuisances).index(name) for name in matching.nuisance]
+        self._rule = rule.fit(*self._arrays(events))
         self._matching, self._seed, self._epoch = matching, seed, -1
-        self._outliers, self._weight = events.take(own), weight
+        self._outliers = events.take((events.y == 1).nonzero()[:, 0])
+        weighed = self.weighed(self._outliers)
+        self._weight = weight = weighed.w.double().clamp_min(0) * weighed.r
         self._order = torch.zeros(0, dtype=torch.int64)
         warn_of_few(weight, about="outliers matched in " + ", ".join(matching.nuisance))
 
@@ -96,6 +95,16 @@ class Matched:
         place = (turn * count + torch.arange(count, device=self._order.device)) % len(self._order)
         drawn = self._outliers.take(self._order[place])
         return drawn._replace(w=torch.ones_like(drawn.w), r=torch.ones_like(drawn.r))
+
+    def weighed(self, outliers: Batch) -> Batch:
+        """Outliers with the ratio of the spectra as their factor r, for where none is drawn."""
+        factor = torch.as_tensor(self._rule(*self._arrays(outliers)), device=outliers.r.device)
+        return outliers._replace(r=factor.to(outliers.r.dtype))
+
+    def _arrays(self, b: Batch) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Nuisances (n, k), labels and weights (n,)."""
+        z, label, w = (t.cpu().numpy().astype(np.float64) for t in (b.z[:, self._columns], b.y, b.w))
+        return z, label.astype(np.int64), w
 
     def _draw(self, generator: Generator) -> Tensor:
         """As many as there are, in equal steps of the weight from a random start, shuffled."""

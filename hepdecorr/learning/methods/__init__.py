@@ -3,7 +3,8 @@
 from hepdecorr.learning.methods.anomaly import Anomaly
 from hepdecorr.learning.methods.double_disco import DoubleDisCo
 from hepdecorr.learning.methods.excised import Excised
+from hepdecorr.learning.methods.jet_vae import JetVAE
 from hepdecorr.learning.methods.method import Method as Method
 from hepdecorr.learning.methods.tagger import Tagger
 
-__all__ = ["Anomaly", "DoubleDisCo", "Excised", "Tagger"]
+__all__ = ["Anomaly", "DoubleDisCo", "Excised", "JetVAE", "Tagger"]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from hepdecorr.errors import InputError
-from hepdecorr.learning.batches import LARGEST_SAMPLE, Batch, Data, Events
+from hepdecorr.learning.batches import Batch, Data
 from hepdecorr.learning.methods.excision import Excision
-from hepdecorr.learning.methods.judging import chunks
 from hepdecorr.learning.methods.method import Arrays, Method
 from hepdecorr.learning.methods.representation import represent
 from hepdecorr.learning.methods.revealing import reveal
 from hepdecorr.learning.methods.tagger import Tagger
-from hepdecorr.learning.streaming import Streamed
+from hepdecorr.learning.seen import seen
 from hepdecorr.learning.training import Play
 
 DEFAULTS = {"epochs": 12, "batch": 2048, "average": 0.998, "slack": 0.05}
@@ -73,9 +71,7 @@ class Excised(Method):
         self.representation.learn(data, play)
         self.representation.eval().requires_grad_(False)
         self.excision.fit(self.representation, data.validation.all)
-        train: Any = data.train
-        train = _Represented(train, self) if isinstance(train, Streamed) else self._represented(train)
-        self.classifier.learn(Data(cast("Events", train), self._represented(data.validation)), play)
+        self.classifier.learn(seen(data, self.kept, names=self.names), play)
 
     def logit(self, x: Tensor) -> Tensor:
         """Shape (n,)."""
@@ -88,39 +84,6 @@ class Excised(Method):
     def reveal(self, validation: Batch) -> Arrays:
         """Its latents on validation background, and what moving those that were cut out does."""
         return reveal(self.representation, self.excision, validation)
-
-    @torch.no_grad()
-    def _represented(self, events: Events) -> Events:
-        """The same events, seen through what is left of the representation."""
-        x = torch.cat([self.kept(part) for part in chunks(events.all.x)])
-        return events.seen_as(x, features=self.names)
-
-
-class _Represented:
-    """Streamed events, seen through what is left of the representation batch by batch."""
-
-    def __init__(self, events: Streamed, method: Excised) -> None:
-        self._events, self._method = events, method
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def turns(self, size: int) -> int:
-        """How many batches `batches(size)` gives."""
-        return self._events.turns(size)
-
-    def batches(self, size: int, *, generator: Generator | None = None) -> Iterator[Batch]:
-        """As of the events themselves."""
-        for b in self._events.batches(size, generator=generator):
-            yield self._seen(b)
-
-    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
-        """As of the events themselves."""
-        return self._seen(self._events.sample(rows, generator=generator))
-
-    @torch.no_grad()
-    def _seen(self, b: Batch) -> Batch:
-        return b._replace(x=self._method.kept(b.x))
 
 
 def check_columns(

@@ -24,8 +24,8 @@ PIECE, MOST = 2048, 32768  # events a term is evaluated on at once, and in all: 
 SLACK = 0.03  # nats by which an adversary may miss before the game is called unstable
 
 
-class Judge:
-    """Cross-entropy plus what the dependence costs.
+class Costs:
+    """What the dependence of a logit on the nuisances costs.
 
     A DisCo term costs its strength times its price.  An adversary's costs its strength times the larger
     of what the adversary has found and I(score; nuisance) measured on bins: one that has lost track must
@@ -35,25 +35,21 @@ class Judge:
 
     def __init__(
         self,
-        logit: Callable[[Tensor], Tensor],
-        validation: Events,
+        nuisances: Sequence[str],
         *,
         terms: Mapping[str, Term],
         held: Mapping[str, Held] | None = None,
         weigh: float = 0.0,
     ) -> None:
-        self._logit, self._validation, self._terms, self._weigh = logit, validation, terms, weigh
+        self._nuisances, self._terms, self._weigh = nuisances, terms, weigh
         self._held = held or {}
 
-    def __call__(self, latest: Mapping[str, float]) -> Verdict:
-        """The verdict on the weights as they are now; `latest` holds the epoch's training losses."""
-        b = self._validation.all
-        logit = torch.cat([self._logit(part) for part in chunks(b.x)]).float()
-        figures = {"classify": float(cross_entropy(logit, b)), "auc": auc(logit, b)}
+    def __call__(self, logit: Tensor, b: Batch, latest: Mapping[str, float]) -> Verdict:
+        """Of the logits (n,) of events; `latest` holds the epoch's training losses."""
         information = self._information(logit, b)
-        figures |= {f"information/{name}": nats for name, nats in information.items()}
-        criterion = figures["classify"] + self._weigh * sum(max(0.0, v) for v in information.values())
-        complaints = [] if figures["auc"] > 0.55 else [_collapse(figures["auc"], self._terms)]
+        figures = {f"information/{name}": nats for name, nats in information.items()}
+        criterion = self._weigh * sum(max(0.0, v) for v in information.values())
+        complaints = []
         for name, term in self._terms.items():
             cost, complaint = self._cost(name, term, logit, b, information, latest)
             figures[name] = cost
@@ -68,9 +64,8 @@ class Judge:
 
     def _information(self, logit: Tensor, b: Batch) -> dict[str, float]:
         own = b.y == 0
-        names = self._validation.nuisances
         w = b.w[own].clamp_min(0)
-        return {n: mutual_information(logit[own], b.z[own, k], w) for k, n in enumerate(names)}
+        return {n: mutual_information(logit[own], b.z[own, k], w) for k, n in enumerate(self._nuisances)}
 
     def _cost(
         self,
@@ -103,6 +98,37 @@ class Judge:
         else:
             complaint = ""
         return max(0.0, found, known), complaint
+
+
+class Judge:
+    """Cross-entropy plus what the dependence costs, see Costs."""
+
+    def __init__(
+        self,
+        logit: Callable[[Tensor], Tensor],
+        validation: Events,
+        *,
+        terms: Mapping[str, Term],
+        held: Mapping[str, Held] | None = None,
+        weigh: float = 0.0,
+    ) -> None:
+        self._logit, self._validation, self._terms = logit, validation, terms
+        self._costs = Costs(validation.nuisances, terms=terms, held=held, weigh=weigh)
+
+    def __call__(self, latest: Mapping[str, float]) -> Verdict:
+        """The verdict on the weights as they are now; `latest` holds the epoch's training losses."""
+        b = self._validation.all
+        logit = torch.cat([self._logit(part) for part in chunks(b.x)]).float()
+        figures = {"classify": float(cross_entropy(logit, b)), "auc": auc(logit, b)}
+        dependence = self._costs(logit, b, latest)
+        told = [] if figures["auc"] > 0.55 else [_collapse(figures["auc"], self._terms)]
+        told += [dependence.complaint] if dependence.complaint else []
+        return Verdict(
+            figures["classify"] + dependence.criterion,
+            figures | dict(dependence.figures),
+            "; ".join(told),
+            dependence.violation,
+        )
 
 
 def _collapse(area: float, terms: Mapping[str, Term]) -> str:

@@ -29,6 +29,7 @@ class Method(nn.Module):
     """
 
     beside: tuple[str, ...] = ()
+    measured: Mapping[str, Any] = {}  # figures of its training that the card is to keep
     needs_signal: bool = True
 
     @abstractmethod
@@ -44,8 +45,16 @@ class Method(nn.Module):
         return {}
 
     def further(self, x: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002  by default there is nothing
-        """What `beside` names, each of shape (n,)."""
+        """What `beside` names, each of shape (n,) or (n, ...)."""
         return ()
+
+    def answers(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The logit and what `beside` names: the graph's outputs, for a method that finds them together."""
+        return self.logit(x), *self.further(x)
+
+    def weights(self) -> Arrays:
+        """Arrays by name from which another training may start, kept beside the graph; none for most."""
+        return {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Score of shape (n,) in [0, 1] for raw rows of shape (n, width)."""

@@ -1,0 +1,61 @@
+"""The same events as something that has been fitted sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from hepdecorr.learning.batches import LARGEST_SAMPLE, Batch, Data, Events
+from hepdecorr.learning.methods.judging import chunks
+from hepdecorr.learning.streaming import Streamed
+
+View = Callable[[Tensor], Tensor]  # rows (n, width) -> rows (n, other width)
+Factor = Callable[[Tensor], Tensor]  # viewed rows -> factor on their weights (n,)
+
+
+def seen(data: Data, view: View, *, names: Sequence[str], factor: Factor | None = None) -> Data:
+    """The data, viewed once, or batch by batch where they are streamed; names: of the new columns."""
+    train: Any = data.train
+    if isinstance(train, Streamed):
+        train = SeenStream(train, view, factor)
+    else:
+        train = _viewed(train, view, names, factor)
+    return Data(train, _viewed(data.validation, view, names, factor))
+
+
+@torch.no_grad()
+def _viewed(events: Events, view: View, names: Sequence[str], factor: Factor | None) -> Events:
+    x = torch.cat([view(part) for part in chunks(events.all.x)])
+    return events.seen_as(x, features=names, factor=factor(x) if factor is not None else None)
+
+
+class SeenStream:
+    """Streamed events, viewed batch by batch."""
+
+    def __init__(self, events: Streamed, view: View, factor: Factor | None = None) -> None:
+        self._events, self._view, self._factor = events, view, factor
+        self.nuisances = events.nuisances
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def turns(self, size: int) -> int:
+        """How many batches `batches(size)` gives."""
+        return self._events.turns(size)
+
+    def batches(self, size: int, *, generator: Generator | None = None) -> Iterator[Batch]:
+        """As of the events themselves."""
+        for b in self._events.batches(size, generator=generator):
+            yield self._seen(b)
+
+    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
+        """As of the events themselves."""
+        return self._seen(self._events.sample(rows, generator=generator))
+
+    @torch.no_grad()
+    def _seen(self, b: Batch) -> Batch:
+        x = self._view(b.x)
+        return b._replace(x=x, w=b.w if self._factor is None else b.w * self._factor(x))
