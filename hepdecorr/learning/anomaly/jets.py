@@ -74,6 +74,11 @@ class Framing(nn.Module):
         numbers = [f"{c}_{k}" for k in range(self.length) for c in ("e", "px", "py", "pz")]
         return [*numbers, *(f"there_{k}" for k in range(self.length)), *self.names, "good"]
 
+    @property
+    def nothing(self) -> Tensor:
+        """A four-vector of zero, scaled: (length, 4), or (1, 4) where all slots share their scale."""
+        return -self.frame.centre / self.frame.spread
+
     def fit(self, b: Batch) -> None:
         """Set the scalings from background events."""
         features, constituents, mask = self.form.unpack(b.x)

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 # Adam from 1e-3, ten times less at each third of the stage: 30 and 60 of 90 epochs in the paper.
 DEFAULTS = {"epochs": 60, "batch": 500, "lr": 1e-3, "optimizer": "adam", "weight_decay": 0.0}
 DEFAULTS |= {"schedule": "steps", "final": 0.01}
+GAUSSIAN = "mean square"  # the distance that is the logarithm of one
 REVEALED = 20_000  # background events whose latents are kept for the report
 
 
@@ -117,7 +118,7 @@ class JetVAE(Method):
         """One stage, 'vae'."""
         self.to(play.device)
         seed = play.generator.initial_seed()
-        log.info(self.vae.beta.told(self.framing.length))
+        log.info(self._told_of_beta())
         sample = data.train.sample(generator=play.generator)
         if self.exposures:
             check_outliers(sample)
@@ -125,6 +126,7 @@ class JetVAE(Method):
             weights.load(Path(str(self._start).format(seed=seed)), self._parts())
         else:
             self.framing.fit(sample.take(sample.y == 0))
+            self.vae.network.fit(self.framing.nothing)
         viewed = seen(data, self.framing.flat, names=self.framing.columns, factor=lambda flat: flat[:, -1])
         every = viewed.train.all if isinstance(viewed.train, Events) else viewed.train.sample()
         self.measured = {"excluded": excluded(every, viewed.validation.all)}
@@ -171,11 +173,13 @@ class JetVAE(Method):
         told = tell(self.vae, self.framing.jets, b.x)
         self.vae.standard.fit(told.scores[self.vae.standard.score][b.y == 0], b.w[b.y == 0])
         price = self.vae.beta
-        self.measured |= figures_of(told, b) | {
-            "beta": price.value,
-            "reduction": price.reduction,
-            "beta_of_elbo": price.elbo(self.framing.length),
-        }
+        self.measured |= figures_of(told, b) | {"beta": price.value, "reduction": price.reduction}
+        if self.vae.network.trained_by == GAUSSIAN:
+            self.measured["beta_of_elbo"] = price.elbo(self.framing.length)
+        if self.vae.network.trained_by != self.vae.network.judged_by:
+            self.measured["distance"] = (
+                f"{self.vae.network.judged_by}, trained by {self.vae.network.trained_by}"
+            )
 
     def logit(self, x: Tensor) -> Tensor:
         """Shape (n,); larger for what is more unusual."""
@@ -193,8 +197,8 @@ class JetVAE(Method):
         answers = (logit, *(told.scores[name] for name in SCORES), told.mean)
         if not self.reconstruct:
             return answers
-        found = torch.where(jets.mask[..., None], self.framing.frame.unscale(told.decoded), 0.0)
-        return *answers, momenta, found
+        there = self.vae.network.made(told.decoded, jets.mask)[..., None]
+        return *answers, momenta, torch.where(there, self.framing.frame.unscale(told.decoded), 0.0)
 
     @torch.no_grad()
     def reveal(self, validation: Batch) -> Arrays:
@@ -213,6 +217,11 @@ class JetVAE(Method):
     def weights(self) -> Arrays:
         """Network, scalings and density, by name."""
         return weights.arrays(self._parts())
+
+    def _told_of_beta(self) -> str:
+        kind = self.vae.network.trained_by
+        told = self.vae.beta.told(self.framing.length)
+        return told if kind == GAUSSIAN else f"{told}, if its distance, {kind}, were a Gaussian's mean square"
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"framing": self.framing, "vae": self.vae}
