@@ -134,12 +134,18 @@ def _latents(models: Mapping[str, Path], cards: Mapping[str, Card]) -> dict[str,
     """By tagger, what each of its seeds reveals, where the training left it beside the card."""
     found: dict[str, list[Latents]] = {}
     for name, folder in models.items():
-        path = folder / "latents.npz"
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as arrays:
-                one = Latents.of(dict(arrays), features=cards[name].feature_names)
+        if (one := revealed(folder, cards[name])) is not None:
             found.setdefault(further.tagger_of(name), []).append(one)
     return found
+
+
+def revealed(folder: Path, card: Card) -> Latents | None:
+    """The latents that lie beside a tagger; None where it has none."""
+    path = folder / "latents.npz"
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return Latents.of(dict(arrays), features=card.feature_names)
 
 
 def renamed(filled: hist.Hist[Any], chosen: Mapping[str, str]) -> hist.Hist[Any]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from hepdecorr.card import Card
 from hepdecorr.cli import checks, grid, measuring, show, training
 from hepdecorr.cli.grid import Over, Point
+from hepdecorr.cli.proof import revealed
 from hepdecorr.cli.stamps import Stamp, code, command, digest, versions
 from hepdecorr.config import Config, load
 from hepdecorr.errors import InputError
@@ -170,6 +171,7 @@ class Scan:
             evaluations=[measured for one in own for measured in evaluations[one.name]],
             cards=[json.loads(cards[one.name].to_json()) for one in own],
             folders=[os.path.relpath(one.job.folder, self.config.output_folder) for one in own],
+            latents=[shown for one in own if (shown := revealed(one.job.folder, cards[one.name]))],
             failures=[failed[one.job.key] for one in trained if one.point == point and one.job.key in failed],
         )
 

@@ -182,6 +182,16 @@ CAPTIONS = {
             "spread over seeds, or the statistics of one."
         ),
     ),
+    "latentscan": (
+        "{nuisance}: what becomes of the representation of {tagger} as {scanned} changes",
+        (
+            "On validation background. KL: of the posterior from the prior, of all latents (points) and of "
+            "each in falling order (thin); below the dashed line a latent is not in use, and at the foot it "
+            "has vanished. Rank correlation with the protected variable: the largest of a latent in use, "
+            "zero where there is none. Last: reconstruction against that correlation; both lower is better. "
+            "Bars: spread over seeds, or of one seed the statistical error where there is one."
+        ),
+    ),
     "pareto": (
         "{nuisance}: 1/JSD at {rejection:g} % background rejection against {against}",
         (

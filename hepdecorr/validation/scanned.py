@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import page, plots
+from hepdecorr.validation import latent_scan, page, plots
 from hepdecorr.validation.content import Figures, write
+from hepdecorr.validation.latents import Latents
 from hepdecorr.validation.measures import Evaluation, Measured, over_seeds, plain, significant
 from hepdecorr.validation.page import Cell, across
 from hepdecorr.validation.plots.scans import Step, inverse_jsd, limit
@@ -30,6 +31,7 @@ class PointResult:
     cards: Sequence[Mapping[str, Any]] = ()
     folders: Sequence[str] = ()  # of its taggers, from the analysis' output
     failures: Sequence[str] = ()  # why a seed has no tagger
+    latents: Sequence[Latents] = ()  # of the seeds whose tagger has a representation
 
     def of(self, nuisance: str) -> list[Evaluation]:
         """The evaluations of one nuisance, one per seed."""
@@ -138,6 +140,7 @@ def numbers(content: ScanInput) -> dict[str, Any]:
                 "values": plain(dict(point.values)),
                 "evaluations": [one.to_dict() for one in point.evaluations],
                 "mig": point.migs,
+                "latents": latent_scan.numbers(point.latents),
                 "cpu_seconds": point.cpu_seconds,
                 "folders": list(point.folders),
                 "failures": list(point.failures),
@@ -166,6 +169,13 @@ def _nuisance(content: ScanInput, nuisance: str, figures: Figures) -> list[str]:
     points = [(point, point.of(nuisance)) for point in content.points]
     rejection = _rejection(content, next(seeds for _, seeds in points if seeds))
     body = [page.heading(f"Protected variable: {nuisance}"), _table(content, points, rejection)]
+    body += latent_scan.section(
+        [(point.values, point.latents) for point in content.points],
+        titles=content.titles,
+        tagger=content.tagger,
+        nuisance=nuisance,
+        figures=figures,
+    )
     others = {
         name: [one for one in seeds if one.nuisance == nuisance] for name, seeds in content.others.items()
     }

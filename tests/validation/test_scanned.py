@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import comparison, plots, scanned
+from hepdecorr.validation import comparison, latent_scan, plots, scanned
 from hepdecorr.validation.comparison import Compared, CompareInput
+from hepdecorr.validation.latents import Latents
 from hepdecorr.validation.measures import Evaluation, paired
 from hepdecorr.validation.plots import Step, front
 from hepdecorr.validation.plots.scans import inverse_jsd, limit
@@ -121,6 +122,62 @@ def test_a_scan_of_a_grid_has_a_line_for_each_setting_of_the_other_key(taggers, 
     assert len((tmp_path / "points.csv").read_text().splitlines()) == 1 + 4 * 2
     with pytest.raises(InputError, match="nothing was measured"):
         scanned.write_scan(tmp_path, dataclasses.replace(content, points=points[-1:]))
+
+
+def revealed(beta: float, seed: int) -> Latents:
+    """One latent that follows the nuisance, of a KL that vanishes at beta 1, and one that never is in use."""
+    random = np.random.default_rng(seed)
+    z = random.normal(size=2000)
+    used = max(1 - beta, 0.0)
+    mean = np.stack([used * z + 0.5 * used * random.normal(size=2000), 1e-4 * z], 1)
+    arrays = {"mean": mean, "nuisance": z[:, None], "weight": np.ones(2000), "nuisances": np.array(["mbc"])}
+    arrays |= {"kl": np.array([2 * used, 0.001 * used]), "mse": np.array(0.1 + 0.1 * beta + 0.01 * seed)}
+    return Latents.of(arrays, features=[])
+
+
+def test_a_scan_tells_of_latents_that_vanish(taggers, tmp_path):
+    """The largest correlation is that of a latent in use: the idle one follows the nuisance exactly."""
+    one = latent_scan.step(0.5, [revealed(0.5, 1), revealed(0.5, 2)], "mbc")
+    assert one.each == pytest.approx([1.0, 0.0005])
+    assert one.kl.value == pytest.approx(1.0005)
+    assert one.mse.value == pytest.approx(0.165)
+    assert one.mse.std == pytest.approx(0.01 / math.sqrt(2))
+    assert one.active.value == 1
+    assert latent_scan.largest(revealed(0.5, 1), "mbc").value == pytest.approx(
+        abs(revealed(0.5, 1).known["mbc"][0].value)
+    )
+    assert latent_scan.largest(revealed(2.0, 1), "mbc").value == 0.0
+    points = [
+        PointResult(f"{b}", {"beta": b}, taggers["flat"], latents=[revealed(b, 1), revealed(b, 2)])
+        for b in (0.1, 0.5, 2.0)
+    ]
+    content = ScanInput(
+        name="s", title="t", tagger="flat", keys=["beta"], titles={"beta": "beta"}, points=points
+    )
+    text = scanned.write_scan(tmp_path, content).read_text()
+    assert "Representation" in text
+    assert "latents in use" in text
+    told = json.loads((tmp_path / "points.json").read_text())["points"]
+    assert [len(point["latents"]) for point in told] == [2, 2, 2]
+    assert told[2]["latents"][0]["kl"] == [0.0, 0.0]
+    assert (tmp_path / "figures" / "latentscan_mbc.png").is_file()
+
+
+def test_a_scan_of_latents_shows_reconstruction_against_correlation():
+    steps = [latent_scan.step(b, [revealed(b, 1)], "mbc") for b in (0.1, 0.5, 2.0, 5.0)]
+    drawn = plots.latent_scan({"vae": steps}, title="beta", nuisance="mbc", active=0.01)
+    error, kl, active, correlation, plane = drawn.axes[:5]
+    drawn_at = [
+        [np.asarray(one, float) for one in ax.lines[0].get_data()] for ax in (error, correlation, plane)
+    ]
+    (x, errors), (_, correlations), (across, up) = drawn_at
+    np.testing.assert_allclose(x, [0.1, 0.5, 2.0, 5.0])
+    assert kl.get_yscale() == "log"
+    assert active.lines[0].get_ydata()[-1] == 0
+    np.testing.assert_allclose(across, correlations)
+    np.testing.assert_allclose(up, errors)
+    with pytest.raises(InputError, match="no representation"):
+        plots.latent_scan({}, title="beta", nuisance="mbc", active=0.01)
 
 
 def test_a_comparison_tells_the_audit_the_cost_and_what_is_separable(taggers, samples, tmp_path):

@@ -7,6 +7,7 @@ from hepdecorr.validation.plots.abcd import abcd_closure
 from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, trade_off
 from hepdecorr.validation.plots.history import training_history
 from hepdecorr.validation.plots.images import average, jet_images
+from hepdecorr.validation.plots.latent_scans import LatentStep, latent_scan
 from hepdecorr.validation.plots.latents import Information, Moved, information, intervention, latents_against
 from hepdecorr.validation.plots.matrix import Areas, auc_matrix
 from hepdecorr.validation.plots.pairs import side_by_side
@@ -23,6 +24,7 @@ __all__ = [
     "STYLE",
     "Areas",
     "Information",
+    "LatentStep",
     "Moved",
     "Plane",
     "Scores",
@@ -42,6 +44,7 @@ __all__ = [
     "information",
     "intervention",
     "jet_images",
+    "latent_scan",
     "latents_against",
     "overview",
     "pareto",

@@ -43,7 +43,7 @@ def scan_curves(
     migs = any(step.migs for step in steps)
     drawn = figure(3.9 * (3 if migs else 2) + 0.3, 3.6)
     axes: list[Axes] = list(drawn.subplots(1, 3 if migs else 2))
-    place = _places(steps)
+    place = places([step.value for step in steps])
     for number, (label, line) in enumerate(lines.items()):
         style: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
@@ -53,12 +53,12 @@ def scan_curves(
         }
         kept = [step for step in line if step.seeds]
         x = [place.at(step.value) for step in kept]
-        _bars(axes[0], x, [_middle([one.auc for one in step.seeds]) for step in kept], label=label, **style)
+        bars(axes[0], x, [_middle([one.auc for one in step.seeds]) for step in kept], label=label, **style)
         _inverse_jsd(axes[1], x, [step.seeds for step in kept], rejection=rejection, style=style)
         own = [step for step in kept if step.migs]
         if migs:
             found = [_spread(step.migs) for step in own]
-            _bars(axes[2], [place.at(step.value) for step in own], found, **style)
+            bars(axes[2], [place.at(step.value) for step in own], found, **style)
     if reference:
         level = float(np.mean([one.auc.value for one in reference]))
         axes[0].axhline(level, color="0.4", linewidth=0.9, linestyle=(0, (4, 3)), label="plain")
@@ -75,7 +75,7 @@ def scan_curves(
     return drawn
 
 
-class _Places(NamedTuple):
+class Places(NamedTuple):
     """Where values stand on an axis: themselves, or in their order where they are no numbers."""
 
     values: list[Any]
@@ -95,17 +95,19 @@ class _Places(NamedTuple):
             ax.margins(x=0.5)
 
 
-def _places(steps: Sequence[Step]) -> _Places:
+def places(given: Sequence[Any]) -> Places:
+    """Where values, of which some may repeat, stand on an axis."""
     values: list[Any] = []
-    for step in steps:
-        if step.value not in values:
-            values.append(step.value)
+    for value in given:
+        if value not in values:
+            values.append(value)
     numeric = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in values)
     positive = numeric and min(values) > 0
-    return _Places(values, numeric, positive and max(values) / min(values) > 8)
+    return Places(values, numeric, positive and max(values) / min(values) > 8)
 
 
-def _bars(ax: Axes, x: Sequence[float], found: Sequence[Measured], **style: Any) -> None:
+def bars(ax: Axes, x: Sequence[float], found: Sequence[Measured], **style: Any) -> None:
+    """Joined points with their intervals; nothing where there are none."""
     if not found:
         return
     ends = np.array([[one.value - one.low, one.high - one.value] for one in found]).T
@@ -123,7 +125,7 @@ def _inverse_jsd(
     style: Mapping[str, Any],
 ) -> None:
     found = [inverse_jsd(seeds, rejection) for seeds in many]
-    _bars(ax, x, [one for one, _ in found], **style)
+    bars(ax, x, [one for one, _ in found], **style)
     open_ = [k for k, (_, resolved) in enumerate(found) if not resolved]
     ax.plot(
         [x[k] for k in open_],
