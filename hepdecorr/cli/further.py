@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
-
-import hist
-import numpy as np
 
 from hepdecorr.card import Card
 from hepdecorr.catalogue import suggest
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
 from hepdecorr.table import Table
-from hepdecorr.validation.measures.efficiency import Tail
 
 
 def tagger_of(name: str) -> str:
@@ -38,8 +32,13 @@ def chosen(config: Config, further: Iterable[str]) -> list[str]:
 
 
 def cards(models: Mapping[str, Card], further: Mapping[str, str]) -> dict[str, Card]:
-    """Cards of the further scores: their tagger's, whose thresholds are of another score."""
-    return {name: replace(models[model], working_points=()) for name, model in further.items()}
+    """Cards of the further scores: their tagger's with the score's own working points, where it has some."""
+    found = {}
+    for name, model in further.items():
+        card, score = models[model], name.removeprefix(f"{model}.")
+        none = card.model_copy(update={"working_points": ()})
+        found[name] = card.of_score(score) if score in card.further_points else none
+    return found
 
 
 def spectra(config: Config, shown: Iterable[str]) -> dict[str, list[str]]:
@@ -59,47 +58,3 @@ def spectra(config: Config, shown: Iterable[str]) -> dict[str, list[str]]:
         if own:
             found[title] = own
     return found
-
-
-def filled(
-    histogram: hist.Hist[Any],
-    events: Mapping[str, Any],
-    scores: Mapping[str, str],
-    *,
-    datasets: list[str],
-    rejections: Iterable[float],
-) -> hist.Hist[Any]:
-    """The sculpting histogram with further scores too, {name on the axis: name among the events}.
-
-    Cuts are quantiles of the background of these events: nobody froze one.  events['dataset'] is the place
-    among `datasets`.
-    """
-    from hepdecorr.columnar.histograms import fill_sculpting
-
-    axes = [
-        hist.axis.StrCategory([*axis, *scores], growth=True, name="tagger") if axis.name == "tagger" else axis
-        for axis in histogram.axes
-    ]
-    made: hist.Hist[Any] = hist.Hist(*axes, storage=hist.storage.Weight())
-    where = histogram.axes.name.index("tagger")
-    size = len(histogram.axes[where])
-    part: list[Any] = [slice(None)] * len(axes)
-    part[where] = slice(0, size)
-    made.view(flow=True)[tuple(part)] = np.take(histogram.view(flow=True), range(size), axis=where)
-    background = events["label"] == 0
-    for shown, name in scores.items():
-        logit = events[name].astype(np.float64)
-        tail = Tail(logit[background], events["weight"][background].astype(np.float64))
-        cuts = {one: tail.threshold(1 - one) for one in rejections}
-        for number, dataset in enumerate(datasets):
-            own = events["dataset"] == number
-            fill_sculpting(
-                made,
-                events[histogram.axes[-1].name][own],
-                dataset=dataset,
-                tagger=shown,
-                weight=events["weight"][own],
-                logit=logit[own],
-                thresholds=cuts,
-            )
-    return made

@@ -51,16 +51,8 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
     first = _first(models)
     every = _first([*models, *others])
     stages = histories(config, first)
-    filled = {k: renamed(h, first) for k, h in histograms.load(evaluated / "histograms.zip").items()}
-    added = {name: one for name, one in every.items() if name not in first}
-    for nuisance in config.protected if added else ():
-        filled[nuisance] = further.filled(
-            filled[nuisance],
-            events,
-            added,
-            datasets=list(scores.datasets),
-            rejections=histograms.rejections(filled[nuisance]),
-        )
+    filled = histograms.load(evaluated / "histograms.zip")
+    filled = {k: renamed(h, first if k == images.NAME else every) for k, h in filled.items()}
     content = ReportInput(
         name=config.title or config.name,
         taggers=measured,

@@ -8,6 +8,8 @@ SCORES = {
     "kl": "KL",
     "nll": "MSE + β KL",
     "emd": "EMD",
+    "emd_sphere": "EMD, opening angles",
+    "emd_plane": "EMD, η and φ",
     "sumsq": "sum of squares",
     "density": "latent density",
 }
