@@ -21,11 +21,10 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from hepdecorr.validation.measures.samples import BySample, by_sample
 
 from hepdecorr.document import read_yaml
 from hepdecorr.table import Arrays, Table
-from hepdecorr.validation.measures import holm, rank_correlation, sculpting
+from hepdecorr.validation.measures import BySample, by_sample, holm, rank_correlation, sculpting
 
 CONFIGS = Path(__file__).parents[1] / "analysis_configs"
 SIGNALS = ("w59", "w80", "w120", "top80", "top174", "h4j20", "h4j80")
@@ -51,6 +50,15 @@ MASS = (0.0, 400.0)  # GeV, as in the configs
 REJECTIONS = (0.5, 0.9, 0.95)
 # Of the slides, 'Quick Test'.
 WANTED = {"qcd": 0.920, "w80": 0.939}
+
+
+class Given(NamedTuple):
+    """What was asked on the command line."""
+
+    data: Path
+    out: Path
+    seeds: str
+    change: Sequence[str]
 
 
 class Scored(NamedTuple):
@@ -79,32 +87,29 @@ def main(
 ) -> None:
     """Run the analyses, or what of them is missing, and print their figures."""
     parts = part or list(PARTS)
-    given = {"data": data, "out": out, "seeds": seeds, "change": change or []}
+    given = Given(data, out, seeds, change or [])
     if "schemes" in parts:
-        hepdecorr("run", "anomaly", *(a for name in only or [] for a in ("--only", name)), **given)
+        hepdecorr(given, "run", "anomaly", *(a for name in only or [] for a in ("--only", name)))
         summarise(out / "anomaly", protects=True)
     if "beta" in parts:
-        hepdecorr("table", "anomaly", **given)
+        hepdecorr(given, "table", "anomaly")
         words = ["--tagger", "plain", "--over", f"beta={BETAS}", "--seeds", seeds, "--name", "beta"]
-        hepdecorr("scan", "anomaly", *words, **given)
+        hepdecorr(given, "scan", "anomaly", *words)
         vanishing(out / "anomaly")
     if "top" in parts:
-        hepdecorr("run", "anomaly_top", **given)
+        hepdecorr(given, "run", "anomaly_top")
         summarise(out / "anomaly_top", protects=False)
 
 
-def hepdecorr(
-    verb: str, analysis: str, *words: str, data: Path, out: Path, seeds: str, change: Sequence[str]
-) -> None:
+def hepdecorr(given: Given, verb: str, analysis: str, *words: str) -> None:
     """A verb of the command line on an analysis, with our files."""
-    values = {f"samples.datasets.{k}.files": str(data.resolve() / f) for k, f in FILES[analysis].items()}
-    values |= {
-        "seeds": f"[{seeds}]",
-        "output": str((out / analysis).resolve()),
-        "models": str((out / analysis / "models").resolve()),
+    values = {
+        f"samples.datasets.{k}.files": str(given.data.resolve() / f) for k, f in FILES[analysis].items()
     }
+    out = given.out.resolve() / analysis
+    values |= {"seeds": f"[{given.seeds}]", "output": str(out), "models": str(out / "models")}
     command = [sys.executable, "-m", "hepdecorr.cli.main", verb, str(CONFIGS / f"{analysis}.yaml"), *words]
-    changes = [*(f"{k}={v}" for k, v in values.items()), *change]
+    changes = [*(f"{k}={v}" for k, v in values.items()), *given.change]
     subprocess.run([*command, *(a for one in changes for a in ("--set", one))], check=True)
 
 
@@ -113,7 +118,7 @@ def summarise(folder: Path, *, protects: bool) -> None:
     table = Table.open(folder / "evaluation" / "scores")
     events = table.read(["mass", "label", "dataset", *table.names("score")])
     names = [k for k, v in table.datasets.items() if v["label"] == 1]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for scored in scores(table, events):
         if scored.name == "sumsq" and any(row["score"] == "sumsq" for row in rows):
             continue  # of no network
@@ -138,8 +143,8 @@ def scores(table: Table, events: Arrays) -> Iterator[Scored]:
             found.setdefault((parts[1], parts[3] or ""), {})[int(parts[2])] = values
         else:
             print(f"{column}: the same for all jets, and no score")
-    for (tagger, name), values in found.items():
-        yield Scored(tagger, name, values)
+    for (tagger, name), by_seed in found.items():
+        yield Scored(tagger, name, by_seed)
 
 
 def measured(

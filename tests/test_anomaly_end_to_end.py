@@ -28,9 +28,9 @@ FILES = {
     name: (process, count, {**given, "pt_min": 550.0}) for name, (process, count, given) in SIGNALS.items()
 }
 FILES |= {
-    "qcd": ("qcd", 900, {}),
-    "qcd_test": ("qcd", 250, {"pt_min": 550.0, "pthat_min": 500.0, "pthat_max": 800.0}),
-    "outliers": ("w", 500, {"boson_mass": 20.0, "boson_mass_max": 280.0, "mass": 1200.0}),
+    "qcd": ("qcd", 600, {}),
+    "qcd_test": ("qcd", 150, {"pt_min": 550.0, "pthat_min": 500.0, "pthat_max": 800.0}),
+    "outliers": ("w", 320, {"boson_mass": 20.0, "boson_mass_max": 280.0, "mass": 1200.0}),
 }
 
 
@@ -108,6 +108,13 @@ def test_a_tagger_is_trained_and_judged(changes: list[str], monkeypatch: pytest.
     hepdecorr("evaluate", "--only", "kl_oe", changes=changes, monkeypatch=monkeypatch)
     scores = Table.open(folder(changes) / "evaluation" / "scores")
     assert set(scores.datasets) == {"qcd_test", *SIGNALS}
-    rows = scores.read(["kl_oe-1", "label", "dataset"])
-    assert np.isfinite(rows["kl_oe-1"]).all()
-    assert 0 < rows["label"].mean() < 1
+    further = [f"kl_oe-1.{name}" for name in ("mse", "kl", "nll", "density", "emd")]
+    assert scores.names("score") == ["kl_oe-1", *further]
+    rows = scores.read()
+    assert all(np.isfinite(rows[name]).all() for name in scores.names("score"))
+    assert set(rows["label"].tolist()) == {0, 1}
+    # The tagger's own score is the KL, as a logit.
+    assert np.array_equal(
+        np.argsort(rows["kl_oe-1"], kind="stable"), np.argsort(rows[further[1]], kind="stable")
+    )
+    assert (rows[further[-1]] > 0).all()

@@ -24,6 +24,7 @@ from hepdecorr.config import load
 from hepdecorr.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "analysis_configs").rglob("*.yaml"))
+BSGAMMA = next(path for path in CONFIGS if path.stem == "bsgamma")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -127,7 +128,7 @@ def test_a_measure_that_fails_names_its_tagger_and_its_key() -> None:
 
 
 def test_only_a_tagger_that_there_is(tmp_path: Path) -> None:
-    config = load(CONFIGS[0], overrides=[f"output={tmp_path}"])
+    config = load(BSGAMMA, overrides=[f"output={tmp_path}"])
     with pytest.raises(InputError, match="did you mean 'plain'"):
         Analysis(config, console=Console(quiet=True), only=["plan"])
 
@@ -175,7 +176,7 @@ def test_the_users_own_files_decide_as_well(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text("def rho(events):\n    return events.Bcand_mbc\n")
     sets = [f"output={tmp_path}", f"features=[r2, {mine}:rho]", f"taggers={{t: {{terms: [{mine}:Term]}}}}"]
-    config = load(CONFIGS[0], overrides=sets)
+    config = load(BSGAMMA, overrides=sets)
     analysis = Analysis(config, console=Console(quiet=True), only=[])
     assert analysis._own_code() == [mine]
     assert stamps.own_code({"a": ["absent.py:X", "Photon.pt", 3, None]}, base=tmp_path) == []
@@ -272,7 +273,7 @@ def test_of_cuts_that_follow_a_nuisance_is_told_that_measures_do_without_them(tm
     for name in ("plain-1", "cut-1"):
         (tmp_path / name).mkdir()
     (tmp_path / "cut-1" / "corrections.json").write_text("{}")
-    analysis = Analysis(load(CONFIGS[0]), console=console, only=[])
+    analysis = Analysis(load(BSGAMMA), console=console, only=[])
     analysis._check_evaluated({}, {name: tmp_path / name for name in ("plain-1", "cut-1")})
     (line,) = console.export_text().splitlines()
     assert "cut-1: cuts of its corrections.json fill the histograms" in line
