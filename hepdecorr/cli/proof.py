@@ -81,6 +81,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         series=_series(config, first),
         latents=_latents(models, cards),
         by_sample=by_sample,
+        behind=signals.behind(config, events, [*models, *more], by_sample, signals=places),
         correlations=signals.correlations(config, events, [*models, *more], console=console),
         spectra=further.spectra(config, every),
         sample=f"the test events of {', '.join(scores.datasets)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from hepdecorr.cli.further import tagger_of
 from hepdecorr.config import Config
 from hepdecorr.table import Table
 from hepdecorr.validation.content import write
-from hepdecorr.validation.measures import BySample, Measured, by_sample, rank_correlation
+from hepdecorr.validation.measures import BySample, Measured, by_sample, mean_auc_difference, rank_correlation
 
 REPLICAS = 50  # of a rank correlation's bootstrap: its error to 10 %
 
@@ -42,15 +42,14 @@ def measured(
     """
     if len(signals) < 2:
         return {}
-    place = np.zeros(max(events["dataset"], default=0) + 1, dtype=np.int64)
-    place[list(signals.values())] = np.arange(len(signals))
+    sample = _samples(events, signals)
     settings: dict[str, Any] = {"names": list(signals), "rejections": list(config.working_points)}
     found: dict[str, list[BySample]] = {}
     names = list(names)
     with show.progress(console) as bars:
         task = bars.add_task("measure by signal", total=len(names), note="")
         for name in names:
-            arrays = (events[name], events["label"], place[events["dataset"]], measuring.weights(events))
+            arrays = (events[name], events["label"], sample, measuring.weights(events))
             path = config.output_folder / "measured" / f"{measuring.key(arrays, settings, None)}.json"
             if (one := measuring.kept(BySample, path)) is None:
                 with show.blamed(name):
@@ -59,6 +58,48 @@ def measured(
             found.setdefault(tagger_of(name), []).append(one)
             bars.advance(task)
     return found
+
+
+def behind(
+    config: Config,
+    events: Mapping[str, Any],
+    names: Iterable[str],
+    found: Mapping[str, Sequence[BySample]],
+    *,
+    signals: Mapping[str, int],
+) -> dict[str, list[Measured]]:
+    """How far the mean AUC of each score is behind the best one's, seed by seed on the same events.
+
+    found: of `measured`. The best is that of the largest mean over its seeds; it has none itself, nor has a
+    score of other seeds.
+    """
+    if not found:
+        return {}
+    best = max(found, key=lambda name: float(np.mean([one.mean_auc.value for one in found[name]])))
+    columns: dict[str, list[str]] = {}
+    for name in names:
+        columns.setdefault(tagger_of(name), []).append(name)
+    sample, weight = _samples(events, signals), measuring.weights(events)
+    told: dict[str, list[Measured]] = {}
+    for name, own in columns.items():
+        if name == best or len(own) != len(columns[best]):
+            continue
+        for leader, one in zip(columns[best], own, strict=True):
+            arrays = (events[leader], events[one], events["label"], sample, weight)
+            settings: dict[str, Any] = {"signals": len(signals)}
+            path = config.output_folder / "measured" / f"{measuring.key(arrays, settings, None)}.json"
+            if (known := measuring.kept(Measured, path)) is None:
+                known = mean_auc_difference(arrays[:2], *arrays[2:], **settings)
+                write(path, known.to_json().encode())
+            told.setdefault(name, []).append(known)
+    return told
+
+
+def _samples(events: Mapping[str, Any], signals: Mapping[str, int]) -> Any:
+    """Of every event the place of its dataset among the signals; of background it says nothing."""
+    place = np.zeros(max(events["dataset"], default=0) + 1, dtype=np.int64)
+    place[list(signals.values())] = np.arange(len(signals))
+    return place[events["dataset"]]
 
 
 def correlations(

@@ -46,8 +46,9 @@ class ReportInput:
     latents: tagger with a representation -> one for each seed.
 
     Of several signals: by_sample: score -> one for each seed; a score is a tagger's own, or a further one of
-    its graph, 'TAGGER.NAME'. spectra: title -> taggers or further scores whose background spectra stand side
-    by side. correlations: nuisance -> score -> its rank correlation in background, one for each seed.
+    its graph, 'TAGGER.NAME'. behind: score -> how far its mean AUC is behind the best, by seed. spectra:
+    title -> taggers or further scores whose background spectra stand side by side. correlations: nuisance ->
+    score -> its rank correlation in background, one for each seed.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ReportInput:
     plane: Plane | None = None
     latents: Mapping[str, Sequence[Latents]] = field(default_factory=dict)
     by_sample: Mapping[str, Sequence[BySample]] = field(default_factory=dict)
+    behind: Mapping[str, Sequence[Measured]] = field(default_factory=dict)
     spectra: Mapping[str, Sequence[str]] = field(default_factory=dict)
     correlations: Mapping[str, Mapping[str, Sequence[Measured]]] = field(default_factory=dict)
     sample: str = "the test sample"

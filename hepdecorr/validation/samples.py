@@ -27,7 +27,8 @@ def section(content: ReportInput, figures: Figures) -> list[str]:
     areas = {name: _areas(seeds, signals) for name, seeds in known.items()}
     body = [page.heading("By signal sample", anchor="samples"), page.paragraph(captions.BY_SAMPLE)]
     drawn = plots.auc_matrix(areas, signals=signals, groups=groups)
-    body += [figures.add(drawn, "matrix"), _table(known, signals)]
+    behind = {titled(name): seeds for name, seeds in content.behind.items()}
+    body += [figures.add(drawn, "matrix"), _table(known, signals, behind)]
     rejections = [one.rejection for one in next(iter(known.values()))[0].samples[0].signal_efficiency]
     for rejection in rejections:
         title = f"Signal efficiency at {100 * rejection:g} % background rejection, by signal"
@@ -72,6 +73,7 @@ def metrics(content: ReportInput) -> dict[str, Any]:
     """What these sections add to metrics.json; nothing where there is nothing of it."""
     found = {
         name: {
+            "behind": content.behind.get(name, ()),
             "mean_auc": over_seeds([one.mean_auc.value for one in seeds]).to_dict(),
             "seeds": [one.to_dict() for one in seeds],
         }
@@ -93,15 +95,24 @@ def _areas(seeds: Sequence[BySample], signals: Sequence[str]) -> plots.Areas:
     return plots.Areas([one.mean for one in spreads], errors)
 
 
-def _table(known: Scores, signals: Sequence[str]) -> str:
-    header = ["<Score", "seeds", "mean AUC", "its statistical error", *signals]
+def _table(known: Scores, signals: Sequence[str], behind: Mapping[str, Sequence[Measured]]) -> str:
+    header = ["<Score", "seeds", "mean AUC", "its statistical error"]
+    header += [*(["behind the best", "its statistical error"] if behind else []), *signals]
     rows: list[list[str | page.Cell]] = []
     for name, seeds in known.items():
         errors = [one.mean_auc.std or 0.0 for one in seeds]
         row: list[str | page.Cell] = [page.Cell(name), str(len(seeds))]
         row += [page.across([one.mean_auc for one in seeds]), significant(sum(errors) / len(errors))]
+        if behind:
+            row += _difference(behind.get(name, ()))
         rows.append([*row, *(page.across([one.of(signal).auc for one in seeds]) for signal in signals)])
     return page.table(header, rows)
+
+
+def _difference(seeds: Sequence[Measured]) -> list[str]:
+    if not seeds:
+        return ["–", "–"]
+    return [page.across(seeds), significant(sum(one.std or 0.0 for one in seeds) / len(seeds))]
 
 
 def _efficiencies(known: Scores, signals: Sequence[str], rejection: float) -> str:

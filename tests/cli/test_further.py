@@ -133,6 +133,18 @@ def test_each_signal_is_measured_against_all_background(events: dict[str, Any], 
     assert signals.measured(asked, events, names, signals={"Top": 3}, console=QUIET) == {}
 
 
+def test_scores_are_compared_with_the_best_seed_by_seed(events: dict[str, Any], tmp_path: Path) -> None:
+    asked, about = config(tmp_path), {"signals": signals.signals(SAMPLES)}
+    names = ["vae-1", "vae-1.kl", "plain-1"]
+    found = signals.measured(asked, events, names, console=QUIET, **about)
+    told = signals.behind(asked, events, names, found, **about)
+    means = {name: seeds[0].mean_auc.value for name, seeds in found.items()}
+    best = max(means, key=lambda name: means[name])
+    assert set(told) == set(means) - {best}
+    assert told["plain"][0].value == pytest.approx(means[best] - 0.5)
+    assert signals.behind(asked, events, names, {}, **about) == {}
+
+
 def test_ranks_are_correlated_in_background_alone(events: dict[str, Any], tmp_path: Path) -> None:
     found = signals.correlations(config(tmp_path), events, ["vae-1", "vae-1.kl", "plain-1"], console=QUIET)
     # The score of background is the mass itself; in all events it is not.

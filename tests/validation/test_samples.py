@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from hepdecorr.errors import InputError
 from hepdecorr.validation import measures, page, plots, samples
 from hepdecorr.validation.content import Figures
-from hepdecorr.validation.measures import Measured, by_sample, rank_correlation
+from hepdecorr.validation.measures import Measured, by_sample, mean_auc_difference, rank_correlation
 from hepdecorr.validation.plots.scores import Scores
 from hepdecorr.validation.plots.style import look
 from hepdecorr.validation.report import ReportInput, report
@@ -80,6 +80,26 @@ def test_weights_repeat_events() -> None:
     assert np.all(weighted.covariance.diagonal() > repeated.covariance.diagonal())
 
 
+def test_the_difference_of_two_scores_on_the_same_events() -> None:
+    """Its error is that of a bootstrap of the events, smaller than of scores that share nothing."""
+    logit, label, sample = events(8, background=800, signal=150)
+    other = logit + 0.5 * np.random.default_rng(9).normal(size=len(logit))
+    found = mean_auc_difference((logit, other), label, sample, signals=3)
+    first, second = (by_sample(one, label, sample, names=NAMES).mean_auc for one in (logit, other))
+    assert found.value == pytest.approx(first.value - second.value, abs=1e-12)
+    random, draws = np.random.default_rng(10), []
+    groups = [np.flatnonzero(label == 0), *(np.flatnonzero((label == 1) & (sample == k)) for k in range(3))]
+    for _ in range(500):
+        background, *own = (random.choice(one, len(one)) for one in groups)
+        areas = []
+        for score in (logit, other):
+            ordered = np.sort(score[background])
+            areas.append(np.mean([np.searchsorted(ordered, score[one]).mean() / len(ordered) for one in own]))
+        draws.append(areas[0] - areas[1])
+    assert found.std == pytest.approx(np.std(draws), rel=0.15)
+    assert found.std < 0.8 * np.hypot(first.std, second.std)
+
+
 def test_a_sample_without_events_is_named() -> None:
     logit, label, sample = events(6, background=300, signal=20)
     with pytest.raises(InputError, match="signal 'none': no events of it"):
@@ -107,7 +127,8 @@ def content(taggers, **more):
             logit, label, sample = events(seed, background=400, signal=100)
             own = (label == 0) | (sample < 2)
             by[name].append(by_sample(logit[own], label[own], sample[own], names=names, rejections=(0.9,)))
-    return ReportInput(name="anomaly", taggers=taggers, by_sample=by, **more)
+    behind = {"plain": [Measured(0.123, 0.12, 0.126, 0.003)]}
+    return ReportInput(name="anomaly", taggers=taggers, by_sample=by, behind=behind, **more)
 
 
 def test_every_score_stands_for_every_signal(tmp_path) -> None:
@@ -117,6 +138,7 @@ def test_every_score_stands_for_every_signal(tmp_path) -> None:
     assert table.index(">flat<") < table.index(">flat: KL<") < table.index(">plain<")
     means = [one.mean_auc.value for one in given.by_sample["flat.kl"]]
     assert f"<td>{page.plus_minus(np.mean(means), np.std(means, ddof=1))}</td>" in table
+    assert "<td>0.1230 ± 0.0030</td><td>0.0030</td>" in table
     found = samples.metrics(given)["by_sample"]["flat.kl"]
     assert found["mean_auc"]["mean"] == pytest.approx(np.mean(means))
     assert found["seeds"][1]["samples"][1]["name"] == "top"

@@ -27,7 +27,7 @@ from hepdecorr.validation.measures.ranking import (
     signal_efficiency,
 )
 from hepdecorr.validation.measures.ranks import rank_correlation
-from hepdecorr.validation.measures.samples import BySample, OfSample, by_sample
+from hepdecorr.validation.measures.samples import BySample, OfSample, by_sample, mean_auc_difference
 from hepdecorr.validation.measures.sculpting import Sculpting, sculpting, upper_limit
 from hepdecorr.validation.measures.slices import Information, InSlices, Slice, Slices, in_slices, information
 
@@ -71,6 +71,7 @@ __all__ = [
     "in_slices",
     "information",
     "jsd",
+    "mean_auc_difference",
     "mig",
     "over_seeds",
     "paired",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from hepdecorr.errors import InputError
 from hepdecorr.validation.measures.efficiency import Tail
@@ -90,7 +91,7 @@ def by_sample(
 
     logit, label (0 background, 1 signal), weight: (events,); sample: (events,) the place of a signal event's
     sample among `names`; of background it says nothing. The areas' covariance is that of DeLong, DeLong,
-    Clarke-Pearson, Biometrics 44 (1988) 837, eq. 3: of the background's placements, which the samples share,
+    Clarke-Pearson, Biometrics 44 (1988) 837: of the background's placements, which the samples share,
     and on the diagonal also of the signal's own. Where many scores are tied, as those of a network that has
     learnt nothing, there may be no cut: that figure is left out. InputError for a name without events.
     """
@@ -132,6 +133,39 @@ def by_sample(
         ),
         covariance=covariance,
     )
+
+
+def mean_auc_difference(
+    logits: tuple[npt.ArrayLike, npt.ArrayLike],
+    label: npt.ArrayLike,
+    sample: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    *,
+    signals: int,
+    level: float = ONE_SIGMA,
+) -> Measured:
+    """Mean AUC over signals of the first score less that of the second, on the same events.
+
+    Arrays as of `by_sample`, for so many signals. The error is that of a contrast (DeLong et al.), of the
+    differences of placements, event by event, so that what both scores share cancels.
+    """
+    first, second, y, place, w = checked(
+        weight, first=logits[0], second=logits[1], label=label, sample=sample
+    )
+    background, signal = classes(y)
+    away, value, variance = np.zeros(int(background.sum())), 0.0, 0.0
+    for number in range(signals):
+        chosen = signal & (place == number)
+        a, b = (
+            placements(score[background], w[background], score[chosen], w[chosen])
+            for score in (first, second)
+        )
+        away += (a[1] - b[1]) / signals
+        value += float(np.average(a[0] - b[0], weights=w[chosen])) / signals
+        variance += variance_of_mean(a[0] - b[0], w[chosen]) / signals**2
+    std = math.sqrt(variance + variance_of_mean(away, w[background]))
+    reach = float(stats.norm.ppf(0.5 + level / 2)) * std
+    return Measured(value, value - reach, value + reach, std, level)
 
 
 def _efficiencies(

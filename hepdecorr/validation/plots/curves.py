@@ -163,7 +163,7 @@ def trade_off(
     ax.set_xlabel("AUC")
     unit = "nats" if next(iter(evaluations.values()))[0].sculpting[0].log_base == "e" else "bits"
     ax.set_ylabel(f"JSD of the background at {100 * rejection:g} % rejection [{unit}]")
-    legend_where(drawn, ax, "best")
+    legend_where(drawn, ax, "best", few=4)
     return drawn
 
 

@@ -180,7 +180,12 @@ def overview(
                 ax, first=number % across == 0, last=row == len(present) - 1 and number + across >= len(names)
             )
             if row == 0 and notes and name in notes:
-                ax.text(0.04, 0.70, notes[name], transform=ax.transAxes, fontsize=7.5, va="top", wrap=True)
+                ax.text(0.04, 0.76, notes[name], transform=ax.transAxes, fontsize=7.5, va="top", wrap=True)
+    if notes and 0 in present:
+        # Panels of a row share their scale: room above the highest spectrum for what is said of it.
+        for block in range(blocks):
+            ax = axes[block * len(present), 0]
+            ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
     for ax in axes[-1]:
         ax.set_xlabel(axis_label(nuisance or filled.axes[-1].label, unit))
     axes[0, 0].set_ylabel(per_bin(filled, unit))

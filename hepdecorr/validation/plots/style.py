@@ -124,10 +124,10 @@ def marker(number: int) -> dict[str, Any]:
     return {"color": COLOURS[place], "marker": MARKERS[(place + 3 * turn) % len(MARKERS)]}
 
 
-def legend_where(drawn: Figure, ax: Axes, loc: Any) -> None:
+def legend_where(drawn: Figure, ax: Axes, loc: Any, *, few: int = FEW) -> None:
     """A legend inside the panel; beside it where that many entries would hide what is drawn."""
     handles, labels = ax.get_legend_handles_labels()
-    if len(labels) <= FEW:
+    if len(labels) <= few:
         ax.legend(handles, labels, loc=loc)
         return
     width, height = drawn.get_size_inches()
