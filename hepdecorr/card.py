@@ -13,6 +13,7 @@ from hepdecorr.errors import InputError
 
 VERSION: Literal[1] = 1
 METADATA_KEY = "hepdecorr.card"  # where the ONNX file carries the card, as JSON
+GENERATOR_KEY = "hepdecorr.generator"  # where a generator says what it is
 
 
 class _Part(BaseModel):
@@ -155,3 +156,26 @@ class Card(_Part):
         part = path.with_name(path.name + ".part")
         part.write_text(text)
         part.replace(path)
+
+
+class GeneratorCard(_Part):
+    """What travels inside generator.onnx, the decoder beside a tagger that makes jets."""
+
+    version: Literal[1] = VERSION
+    tagger: str
+    sha256: str  # of the tagger's graph, which it was trained with
+    latents: int = Field(ge=1)  # numbers of its input `latent`, unit Gaussians a priori
+    condition: tuple[str, ...] = ()  # features of its input `condition`, raw, in this order; (): it has none
+    boost: str  # of the frame of its output `momenta`: rest, beam or none
+    length: int = Field(ge=1)  # constituents of a jet
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> GeneratorCard:
+        """Read what `source` says of itself; InputError when it is no generator that is understood here."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as err:
+            raise InputError(
+                f"{source}: no generator of this version of hepdecorr ({err.errors()[0]['msg']}); train the "
+                "tagger again, or use the version that made it"
+            ) from None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
+import hashlib
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,9 @@ from hepdecorr.card import METADATA_KEY, Card
 from hepdecorr.errors import InputError
 from hepdecorr.learning import weights
 from hepdecorr.learning.form import Form
+from hepdecorr.learning.generator import FILE as GENERATOR
+from hepdecorr.learning.generator import to_graph
+from hepdecorr.learning.graphs import quiet, strip
 from hepdecorr.learning.methods.method import Arrays, Method
 from hepdecorr.learning.posthoc.chain import Chain
 
@@ -72,7 +72,7 @@ def export(
     files: Mapping[str, str] | None = None,
 ) -> Path:
     """Write folder/{tagger.onnx, card.yaml} and return the folder; with `arrays` also latents.npz, and
-    weights.npz for a method whose training may be gone on with.
+    weights.npz for a method whose training may be gone on with; beside a method that decodes, generator.onnx.
 
     sample: some events, raw rows of shape (n, width) as Form packs them, n >= 1.  On them, on values far
     outside their range, for one event and many, and with constituents for any number of them, for none and
@@ -100,8 +100,12 @@ def export(
     graph = to_onnx(method, card=card, posthoc=posthoc)
     given_x = sample.cpu().float()
     check(graph, method, form=form, name=card.name, sample=given_x, posthoc=posthoc, nuisances=given)
+    graphs = {FILE: graph}
+    if (generator := method.generator()) is not None:
+        sha256 = hashlib.sha256(graph).hexdigest()
+        graphs[GENERATOR] = to_graph(generator, tagger=card.name, sha256=sha256)
     stored = {LATENTS: arrays or {}, weights.FILE: method.weights()}
-    return _write(graph, card, folder, stored=stored, files=files or {})
+    return _write(graphs, card, folder, stored=stored, files=files or {})
 
 
 def form_of(card: Card) -> Form:
@@ -125,7 +129,7 @@ def to_onnx(method: Method, *, card: Card, posthoc: Chain | None = None) -> byte
     axes = {"features": {0: rows}, "constituents": {0: rows, 1: slots}, "mask": {0: rows, 1: slots}}
     if posthoc is not None:
         example["nuisances"], axes["nuisances"] = torch.ones(3, len(posthoc.nuisances)), {0: rows}
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             _Outputs(method, form, posthoc).eval(),
             tuple(example.values()),
@@ -139,22 +143,10 @@ def to_onnx(method: Method, *, card: Card, posthoc: Chain | None = None) -> byte
     if program is None:
         raise InputError(f"tagger {card.name}: torch could not export the method")
     model = program.model_proto
-    _strip(model)
+    strip(model)
     onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
     graph: bytes = model.SerializeToString()
     return graph
-
-
-def _strip(model: Any) -> None:
-    """Take out what the exporter notes of the source: stack traces, with paths of this machine."""
-    graphs = [model.graph, *model.functions]
-    for graph in graphs:
-        entries = [graph, *graph.node, *graph.value_info]
-        if graph is model.graph:
-            entries += [*graph.input, *graph.output, *graph.initializer]
-        for entry in entries:
-            entry.doc_string = ""
-            del entry.metadata_props[:]
 
 
 def check(
@@ -271,14 +263,20 @@ def _lengths(form: Form, x: Tensor) -> Iterator[dict[str, Tensor]]:
 
 
 def _write(
-    graph: bytes, card: Card, folder: Path, *, stored: Mapping[str, Arrays], files: Mapping[str, str]
+    graphs: Mapping[str, bytes],
+    card: Card,
+    folder: Path,
+    *,
+    stored: Mapping[str, Arrays],
+    files: Mapping[str, str],
 ) -> Path:
     part = folder.with_name(folder.name + ".part")
     old = folder.with_name(folder.name + ".old")
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
-    (part / FILE).write_bytes(graph)
+    for name, graph in graphs.items():
+        (part / name).write_bytes(graph)
     card.write_yaml(part / "card.yaml")
     for name, arrays in stored.items():
         if arrays:
@@ -291,19 +289,3 @@ def _write(
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     return folder
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter talks on three channels about its own affairs."""
-    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels: list[Any] = [one.level for one in loggers]
-    try:
-        for one in loggers:
-            one.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)

@@ -15,12 +15,13 @@ from hepdecorr.learning import weights
 from hepdecorr.learning.anomaly.annealing import Annealing
 from hepdecorr.learning.anomaly.beta import Beta
 from hepdecorr.learning.anomaly.building import Making, check_terms, read_exposures
+from hepdecorr.learning.anomaly.generating import JetGenerator
 from hepdecorr.learning.anomaly.jets import Framing
 from hepdecorr.learning.anomaly.loss import Loss
 from hepdecorr.learning.anomaly.mixture import Density
 from hepdecorr.learning.anomaly.scores import SCORES
 from hepdecorr.learning.anomaly.variational import Variational
-from hepdecorr.learning.anomaly.vetting import check_outliers, excluded, match, told_of
+from hepdecorr.learning.anomaly.vetting import check_outliers, excluded, match
 from hepdecorr.learning.batches import Batch, Data, Events
 from hepdecorr.learning.holding import Scorer
 from hepdecorr.learning.latents.term import weighted_mean
@@ -132,7 +133,7 @@ class JetVAE(Method):
         self.measured = {"excluded": excluded(every, viewed.validation.all)}
         record = self._play(viewed, every, play, seed=seed)
         self._settle(viewed, every, seed=seed)
-        record |= {"measured": self.measured, "told": [self._told_of_beta(), *told_of(self.measured)]}
+        record["measured"] = self.measured
 
     def _play(self, data: Data, every: Batch, play: Play, *, seed: int) -> dict[str, Any]:
         turns = data.train.turns(self.recipe.batch)
@@ -213,6 +214,10 @@ class JetVAE(Method):
         return {name: value.cpu().numpy() for name, value in shown.items()} | {
             "nuisances": np.array(self._nuisances)
         }
+
+    def generator(self) -> JetGenerator:
+        """The decoder, from latents to GeV in the frame."""
+        return JetGenerator(self.framing, self.vae.network, latents=self.vae.beta.latents)
 
     def weights(self) -> Arrays:
         """Network, scalings and density, by name."""

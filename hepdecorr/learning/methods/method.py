@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.generator import Generator
 from hepdecorr.learning.moves import Moves, read_settings
 from hepdecorr.learning.players import Recipe
 from hepdecorr.learning.training import Play
@@ -55,6 +56,10 @@ class Method(nn.Module):
     def weights(self) -> Arrays:
         """Arrays by name from which another training may start, kept beside the graph; none for most."""
         return {}
+
+    def generator(self) -> Generator | None:
+        """Its decoder, which leaves as a graph of its own beside the tagger; None for most."""
+        return None
 
     def forward(self, x: Tensor) -> Tensor:
         """Score of shape (n,) in [0, 1] for raw rows of shape (n, width)."""
