@@ -335,6 +335,19 @@ def compare(
     _analysis(config, overrides, only).compare(scans or [])
 
 
+@app.command(epilog="hepdecorr imagine analysis_configs/anomaly.yaml --only vae --jets 20000 --set seeds=[1]")
+def imagine(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    only: Only = None,
+    jets: Annotated[int, typer.Option(min=2, help="So many true jets, and as many generated.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same jets.")] = 1,
+    redo: Redo = False,
+) -> None:
+    """Jets that a JetVAE makes of draws from its prior, beside true and reconstructed ones."""
+    _analysis(config, overrides, only).imagine(jets=jets, seed=seed, redo=redo)
+
+
 @app.command(epilog="hepdecorr inspect models/bsgamma-disco-1")
 def inspect(
     path: Annotated[

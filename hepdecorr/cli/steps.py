@@ -220,6 +220,28 @@ class Analysis:
         self._say("compare", f"{page}, with compare.csv and compare.json beside it")
         return page
 
+    def imagine(self, *, jets: int, seed: int, redo: bool = False) -> list[Path]:
+        """Jets that each training of taggers with a decoder makes: imagined/TAGGER-SEED/imagined.html."""
+        from hepdecorr.cli import imagining
+
+        table, pages = self._ready_table(), []
+        for name, model in imagining.decoding(self._models()).items():
+            folder = self.output / "imagined" / name
+            key = digest(table.fingerprint, model / "tagger.onnx", jets, seed, code("imagine"))
+            stamp = Stamp(folder / "stamp.json", key)
+            page = folder / "imagined.html"
+            outputs = page, folder / "imagined.json", folder / imagining.JETS
+            pages.append(page)
+            if not redo and stamp.fits(*outputs):
+                self._say("imagine", f"finished already: {page}")
+                continue
+            stamp.remove(*outputs)
+            about: dict[str, Any] = {"table": table, "jets": jets, "seed": seed, "console": self.console}
+            imagining.write(self.config, name=name, model=model, folder=folder, **about)
+            stamp.write()
+            self._say("imagine", f"{page}, with imagined.json and the jets beside it")
+        return pages
+
     def check_methods(self) -> None:
         """Whether every tagger's block can be built; InputError names the line of one that cannot."""
         checks.methods(self.config, list(self.taggers))

@@ -98,7 +98,7 @@ def fill(
     cloud = turned(rows)
     points = list(dict.fromkeys(point for cuts in thresholds.values() for point in cuts))
     filled = empty(datasets=[dataset], taggers=list(logits), points=points, radius=radius, pixels=pixels)
-    pixel = _pixels(cloud, radius=radius, pixels=pixels)
+    pixel = places(cloud, radius=radius, pixels=pixels)
     seen = np.bincount(cloud.row, minlength=len(weight)) > 0
     everything = _Chunk(cloud, pixel, np.asarray(weight, dtype=np.float64), seen, pixels)
     before = everything.contents(seen)
@@ -126,8 +126,12 @@ def turned(rows: Any) -> Cloud:
     row = np.repeat(np.arange(size), np.diff(found.start))
     x = found.eta - constituents.jet(rows, "eta")[row]
     y = found.phi - constituents.jet(rows, "phi")[row]
-    y = (y + np.pi) % (2 * np.pi) - np.pi
-    pt = found.pt
+    return turned_of(row, found.pt, x, y, size=size)
+
+
+def turned_of(row: Ints, pt: Floats, deta: Floats, dphi: Floats, *, size: int) -> Cloud:
+    """As `turned`, from flat columns: of constituents their jet (one of `size`), pt, place about its axis."""
+    x, y = deta, (dphi + np.pi) % (2 * np.pi) - np.pi
 
     def total(values: Floats) -> Floats:
         return np.asarray(np.bincount(row, pt * values, minlength=size), dtype=np.float64)
@@ -140,7 +144,7 @@ def turned(rows: Any) -> Cloud:
     return Cloud(row, x * cosine - y * sine, x * sine + y * cosine, share)
 
 
-def _pixels(cloud: Cloud, *, radius: float, pixels: int) -> Ints:
+def places(cloud: Cloud, *, radius: float, pixels: int = PIXELS) -> Ints:
     """Flat pixel of every constituent; pixels**2 for one beyond the image."""
     column, line = (
         np.floor((one + radius) * (pixels / (2 * radius))).astype(np.int64)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepdecorr.catalogue import suggest
 from hepdecorr.columnar.tagger import Floats, OnnxTagger
@@ -37,6 +38,28 @@ def table_outputs(
     if not shards:
         return {name: np.empty(0, np.float32) for name in names}
     return {name: np.concatenate([shard[name] for shard in shards]) for name in names}
+
+
+def table_rows(
+    tagger: OnnxTagger,
+    table: Table,
+    *,
+    select: Selection,
+    weights: Sequence[str],
+    most: int,
+    random: np.random.Generator,
+) -> tuple[Mapping[str, Floats], NDArray[np.float64]]:
+    """Inputs of the tagger by name and weights (n,), of at most so many selected rows, drawn at random.
+
+    weights: columns whose product they are.
+    """
+    columns = list(dict.fromkeys([*_columns(tagger, table), *weights]))
+    arrays = table.read(columns, select=select)
+    chosen = random.permutation(len(arrays[columns[0]]))[:most]
+    some = {name: values[chosen] for name, values in arrays.items()}
+    weight = np.prod([some[name].astype(np.float64) for name in weights] or [np.ones(len(chosen))], axis=0)
+    found = _inputs(tagger, some, table)
+    return found if isinstance(found, Mapping) else {tagger.card.inputs[0].name: found}, weight
 
 
 def _columns(tagger: OnnxTagger, table: Table) -> list[str]:

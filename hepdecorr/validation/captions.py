@@ -212,6 +212,21 @@ CAPTIONS = {
             "about independence. The audit above, by a fresh adversary, does."
         ),
     ),
+    "made_spectra": (
+        "Jets that the decoder makes, and true ones",
+        (
+            "Filled: true jets; points: the same jets encoded and decoded, and jets from draws of the prior, "
+            "all normalised to one and cut to {length} constituents. Below: ratio to the true ones. Bars: "
+            "statistical, of jets. What lies beyond an axis is in its first and last bins."
+        ),
+    ),
+    "made_images": (
+        "Average jet images",
+        (
+            "The mean share of the jet's pT in each pixel, turned so that the main direction is upright and "
+            "the harder half is above."
+        ),
+    ),
 }
 
 DEFINITION = (
