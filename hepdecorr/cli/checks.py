@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from hepdecorr import catalogue
-from hepdecorr.cli import show
+from hepdecorr.cli import origins, show
 from hepdecorr.config import Config, Cut
 from hepdecorr.document import Place
 from hepdecorr.errors import InputError
@@ -112,6 +112,7 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
                 raise InputError("no features and no constituents to learn from; name some in the config")
             if spec.get("reweight") is not None:
                 _reweighted(spec["reweight"], known["nuisance"])
+            origins.check(config, name)
             if "posthoc" in spec:
                 Chain.read(spec["posthoc"], known=known["nuisance"], base=config.base)
             spec = {key: value for key, value in spec.items() if key not in _LEARNT_FROM}

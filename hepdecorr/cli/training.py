@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from hepdecorr.cli import show
+from hepdecorr.cli import origins, show
 from hepdecorr.cli.checks import method_spec
 from hepdecorr.cli.stamps import Stamp, code, digest, own_code
 from hepdecorr.config import Config, load
@@ -52,6 +52,8 @@ class Job:
             config.training.precision,
             code("train"),
             *own_code(config.taggers[tagger], base=config.base),
+            *origins.content(config, tagger, seed=seed),
+            *(cls.of(config, table, tagger=one, seed=seed).key for one in origins.chain(config, tagger)[:1]),
         )
         name = f"{config.name}-{tagger}-{seed}"
         folder, work = config.models_folder / name, config.output_folder / "training" / name
@@ -94,13 +96,14 @@ def run(
     with show.progress(console) as bars:
         board = _Board(bars, jobs)
         failed = _Failed(tolerant)
-        if config.training.jobs == 1 or len(jobs) == 1:
-            for job in jobs:
-                with failed.noted(job):
-                    own = config if job.overrides == config.overrides else _loaded(job, config)
-                    _report(job, _train(job, own, board.put), say=say)
-        else:
-            _side_by_side(jobs, config, board=board, say=say, failed=failed)
+        for wave in origins.waves(jobs, config, tagger=lambda job: job.tagger):
+            if config.training.jobs == 1 or len(wave) == 1:
+                for job in wave:
+                    with failed.noted(job):
+                        own = config if job.overrides == config.overrides else _loaded(job, config)
+                        _report(job, _train(job, own, board.put), say=say)
+            else:
+                _side_by_side(wave, config, board=board, say=say, failed=failed)
     return failed.reasons
 
 
@@ -171,6 +174,7 @@ def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]
     stamp = Stamp(job.work / "stamp.json", job.key)
     stamp.remove()
     block = config.taggers[job.tagger]
+    start = origins.origin(config, job.tagger)
     with show.blamed(config.at("taggers", job.tagger)):
         trained = fitting.train(
             method_spec(block),
@@ -184,6 +188,7 @@ def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]
             / job.key[:16],  # those of other code or another config are no use
             progress=lambda stage, epoch, epochs, _: put(job.key, stage, epoch, epochs),
             base=config.base,
+            origin=config.models_folder / f"{config.name}-{start}-{job.seed}" if start else None,
         )
         nuisances = []
         for name, spec in config.nuisances.items():
@@ -210,11 +215,14 @@ def _train(job: Job, config: Config, put: Callable[..., None]) -> dict[str, Any]
     stamp.write(model=digest(job.folder / "tagger.onnx"), seconds=trained.seconds)
     shutil.rmtree(job.work / "checkpoints", ignore_errors=True)
     reasons = [s["reason"] for s in trained.history if s["reason"]]
-    return {"seconds": trained.seconds, "reasons": reasons}
+    told = [text for s in trained.history for text in s.get("told", ())]
+    return {"seconds": trained.seconds, "reasons": reasons, "told": told}
 
 
 def _report(job: Job, result: Mapping[str, Any], *, say: Callable[[str, str], None]) -> None:
     say("train", f"{job.folder} in {result['seconds']:.0f} s")
+    for text in result["told"]:
+        say("train", f"  {text}")
     for reason in result["reasons"]:
         say("train", f"  not stable: {reason}")
 

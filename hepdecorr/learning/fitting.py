@@ -85,6 +85,7 @@ def train(
     constituents: Sequence[str] | None = None,
     nuisances: Sequence[str] | None = None,
     base: Path | None = None,
+    origin: Path | None = None,
     stream: bool | None = None,
 ) -> Trained:
     """Train the method `spec`, `{type: Tagger, ...}`, on the training part of `table`.
@@ -97,7 +98,8 @@ def train(
     Checkpoints go to `folder`; called again with the same spec,
     table and seed, training goes on from the last one, bit for bit on one device.  stream: read shards
     as they are needed; default, when the events take more than 2 GB.  The same seed, data and spec give
-    the same weights on a CPU, and torch's own random state is left as it was.
+    the same weights on a CPU, and torch's own random state is left as it was.  origin: folder of the trained
+    tagger that `start_from` names, for a method that goes on from one.
     """
     given = dict(spec)
     maps = given.pop("posthoc", None)
@@ -120,7 +122,7 @@ def train(
         )
     fabric = _fabric(device, devices, precision)
     with _seeded(seed):
-        method = _method(given, layout, base=base)
+        method = _method(given, layout, base=base, origin=origin)
         layout = replace(layout, alone=not method.needs_signal)
         data = load(table, layout, split=split, stream=stream, reweight=reweight)
         vetting.check(method, data)
@@ -146,7 +148,9 @@ def train(
     return Trained(method, history, data, dict(spec), seed, seconds, layout, split, posthoc, cpu_seconds)
 
 
-def _method(spec: Mapping[str, Any], layout: Layout, *, base: Path | None) -> Method:
+def _method(
+    spec: Mapping[str, Any], layout: Layout, *, base: Path | None, origin: Path | None = None
+) -> Method:
     method: Method = catalogue.build(
         spec,
         home=METHODS,
@@ -155,6 +159,7 @@ def _method(spec: Mapping[str, Any], layout: Layout, *, base: Path | None) -> Me
         constituents=list(layout.constituents),
         length=layout.length,
         nuisances=list(layout.nuisances),
+        origin=origin,
     )
     if not isinstance(method, Method):
         raise InputError(f"{spec.get('type')} is no method: it must derive from {METHODS}.Method")

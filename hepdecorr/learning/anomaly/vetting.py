@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -55,6 +56,13 @@ def excluded(train: Batch, validation: Batch, *, good: int = -1) -> dict[str, in
                 count, rows, name,
             )  # fmt: skip
     return found
+
+
+def told_of(measured: Mapping[str, Any]) -> list[str]:
+    """What was left out, in words; nothing where nothing was."""
+    counts = {name: count for name, count in measured["excluded"].items() if count}
+    text = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    return [f"left out of the training, fewer than two constituents: {text}"] if counts else []
 
 
 def _bad(flags: Tensor) -> int:

@@ -21,7 +21,7 @@ from hepdecorr.learning.anomaly.loss import Loss
 from hepdecorr.learning.anomaly.mixture import Density
 from hepdecorr.learning.anomaly.scores import SCORES
 from hepdecorr.learning.anomaly.variational import Variational
-from hepdecorr.learning.anomaly.vetting import check_outliers, excluded, match
+from hepdecorr.learning.anomaly.vetting import check_outliers, excluded, match, told_of
 from hepdecorr.learning.batches import Batch, Data, Events
 from hepdecorr.learning.holding import Scorer
 from hepdecorr.learning.latents.term import weighted_mean
@@ -133,7 +133,7 @@ class JetVAE(Method):
         self.measured = {"excluded": excluded(every, viewed.validation.all)}
         record = self._play(viewed, every, play, seed=seed)
         self._settle(viewed, every, seed=seed)
-        record["measured"] = self.measured
+        record |= {"measured": self.measured, "told": [self._told_of_beta(), *told_of(self.measured)]}
 
     def _play(self, data: Data, every: Batch, play: Play, *, seed: int) -> dict[str, Any]:
         turns = data.train.turns(self.recipe.batch)
