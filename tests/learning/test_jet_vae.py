@@ -16,15 +16,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hepdecorr.card import Card, Feature, Input
+from hepdecorr import table as tables
+from hepdecorr.card import METADATA_KEY, Card, Feature, Input, Nuisance
 from hepdecorr.errors import InputError
-from hepdecorr.learning import Data, Play, Player, export, weights
+from hepdecorr.learning import Data, Play, Player, export, finish, train, weights
 from hepdecorr.learning.anomaly import SCORES
 from hepdecorr.learning.methods import JetVAE
 from hepdecorr.learning.methods.judging import auc
 
 sys.path.insert(0, str(Path(__file__).parent))
-from framed_jets import LENGTH, NAMES, data
+from framed_jets import LENGTH, NAMES, columns, data
 
 NET = {"type": "FullyConnected", "hidden": [32, 16]}
 SHORT = {"epochs": 6, "batch": 100, "lr": 5e-3}
@@ -286,6 +287,64 @@ def test_it_goes_on_from_a_trained_one(events: Data, plain: Any, tmp_path: Path)
         (folder / "weights.npz").write_bytes(content)
         with pytest.raises(InputError, match="not readable as arrays"):
             weights.load(folder, plain[0]._parts())
+
+
+def make_table(folder: Path, *, rows: int = 900, share: float = 0.3) -> tables.Table:
+    found = columns(rows, seed=7, share=share)
+    arrays = {"jet_mass": found["mass"].astype(np.float32), "label": found["label"].astype(np.int8)}
+    arrays["constituents.count"] = found["there"].sum(1).astype(np.int16)
+    arrays |= {f"constituents.{n}": found["seen"][..., k].astype(np.float32) for k, n in enumerate(NAMES)}
+    arrays["event"] = np.arange(rows)
+    arrays["fold"] = tables.fold(np.ones(rows), np.ones(rows), arrays["event"])
+    roles = {"jet_mass": "nuisance", "label": "label", "constituents.count": "count"}
+    described = [
+        tables.Column(
+            n, roles.get(n, "constituent" if "." in n else "id"), length=a.shape[1] if a.ndim > 1 else 0
+        )
+        for n, a in arrays.items()
+    ]
+    shards = []
+    for k, part in enumerate(np.array_split(np.arange(rows), 3)):
+        about = {"columns": described, "dataset": "jets", "source": "made.root", "start": k, "stop": k + 1}
+        own = {n: a[part] for n, a in arrays.items()}
+        shards.append(tables.write_shard(folder, f"{k}.parquet", arrays=own, **about))
+    datasets = {"jets": {"label": 0, "use": "all"}}
+    return tables.write_manifest(folder, shards, columns=described, datasets=datasets, provenance={})
+
+
+SPLIT = tables.Split(10, (0, 1), (2,))
+BLOCK = {"type": "JetVAE", "network": NET, "latents": 3, "features": [], "training": {**SHORT, "epochs": 2}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_from_a_table_in_memory_or_streamed(tmp_path: Path, stream: bool) -> None:
+    table = make_table(tmp_path)
+    change = {"exposure": {"type": "KLOE", "anneal": "constant"}, "score": "kl"}
+    change["reweight"] = {"nuisances": ["jet_mass"], "of": "signal", "to": "background", "bins": 5}
+    trained = train({**BLOCK, **change}, table=table, split=SPLIT, seed=1, device="cpu", stream=stream)
+    curves = trained.history[0]["curves"]
+    assert curves["valid/mse"][1] < curves["valid/mse"][0]
+    assert trained.history[0]["told"][0].startswith(
+        "beta 0.1 with KL as mean over 3 latents is beta 0.5333 in"
+    )
+
+
+def test_a_tagger_of_background_alone_with_a_map_of_its_score(tmp_path: Path) -> None:
+    table = make_table(tmp_path / "table", share=0.0)
+    block = {**BLOCK, "posthoc": [{"type": "QuantileMap", "nuisance": "jet_mass", "bins": 4}]}
+    trained = train(block, table=table, split=SPLIT, seed=1, device="cpu")
+    about = {"table": table, "nuisances": [Nuisance(name="jet_mass", low=0, high=400)], "config_hash": ""}
+    folder = finish(trained, name="vae", folder=tmp_path / "vae", rejections=[0.5], **about)
+    session = onnxruntime.InferenceSession(folder / "tagger.onnx", providers=["CPUExecutionProvider"])
+    card = Card.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY], source="vae")
+    assert [i.name for i in session.get_inputs()] == ["constituents", "mask", "nuisances"]
+    assert card.outputs == ("score", "logit", *trained.method.beside)
+    assert card.working_points[0].signal_efficiency is None
+    assert "validation_auc" not in card.measured
+    assert card.measured["beta_of_elbo"] == pytest.approx(1.6 / 3)
+    assert card.measured["excluded"]["background"] > 0
+    with pytest.raises(InputError, match=r"no signal .* exposure an outlier set that is not empty"):
+        train({**BLOCK, "exposure": "KLOE"}, table=table, split=SPLIT, seed=1, device="cpu")
 
 
 SPEC = {"exposure": {"type": "MSEOE", "match": {"nuisance": "jet_mass"}, "anneal": {"rise": 1, "hold": 0}}}
