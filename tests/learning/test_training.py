@@ -154,6 +154,13 @@ def test_schedules(schedule: str) -> None:
         assert rates[10] == pytest.approx(0.05)
 
 
+def test_steps_are_those_of_the_paper() -> None:
+    """Adam from 1e-3 over 1e-4 to 1e-5, at epochs 30 and 60 of 90."""
+    moves = Moves(lr=1e-3, schedule="steps", final=0.01, drops=2)
+    rates = [moves.rate(epoch / 90) for epoch in (0, 29, 30, 59, 60, 89, 90)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-5])
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers_go_down(optimizer: str) -> None:
     w = nn.Parameter(torch.tensor([2.0]))

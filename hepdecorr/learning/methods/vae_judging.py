@@ -16,6 +16,7 @@ from hepdecorr.learning.methods.judging import Costs, auc, chunks
 from hepdecorr.learning.players import Verdict
 
 ACTIVE = 0.01  # nats of KL, mean over background, above which a latent is in use
+UNFINISHED = 1e6  # violation of an epoch without all weights, beyond that of any constraint
 LATENT = ("kl", "density")  # scores that say nothing where no latent is in use
 TRIED = ("mse", "kl", "nll", "sumsq")  # scores that are there while the network learns
 
@@ -45,7 +46,7 @@ class VAEJudge:
                 f"{vae.standard.score} says nothing; lower beta ({vae.beta.value:g})"
             )
         full = self._loss.full(self._epoch())
-        violation = max(dependence.violation, 0.0 if full else 1.0)
+        violation = dependence.violation + (0.0 if full else UNFINISHED)
         return Verdict(sum(bill.values()) + dependence.criterion, figures, "; ".join(complaints), violation)
 
 
