@@ -8,7 +8,7 @@ from typing import Any
 from hepdecorr.validation import captions, page, plots
 from hepdecorr.validation.content import Figures, ReportInput
 from hepdecorr.validation.measures import BySample, Measured, over_seeds, plain, significant
-from hepdecorr.validation.titles import tagger_of, titled
+from hepdecorr.validation.titles import tagger_of, titled, words
 
 Scores = Mapping[str, Sequence[BySample]]
 
@@ -97,7 +97,7 @@ def _areas(seeds: Sequence[BySample], signals: Sequence[str]) -> plots.Areas:
 
 def _table(known: Scores, signals: Sequence[str], behind: Mapping[str, Sequence[Measured]]) -> str:
     header = ["<Score", "seeds", "mean AUC", "its statistical error"]
-    header += [*(["behind the best", "its statistical error"] if behind else []), *signals]
+    header += [*(["behind the best", "its statistical error"] if behind else []), *map(words, signals)]
     rows: list[list[str | page.Cell]] = []
     for name, seeds in known.items():
         errors = [one.mean_auc.std or 0.0 for one in seeds]
@@ -136,7 +136,7 @@ def _by_signal(cells: Mapping[str, Sequence[Sequence[Measured | None]]], signals
         [page.Cell(name), *(page.across([one for one in own if one is not None]) for own in row)]
         for name, row in cells.items()
     ]
-    return page.table(["<Score", *signals], rows)
+    return page.table(["<Score", *map(words, signals)], rows)
 
 
 def _curves(content: ReportInput, known: Scores, signals: Sequence[str], figures: Figures) -> list[str]:
@@ -149,7 +149,7 @@ def _curves(content: ReportInput, known: Scores, signals: Sequence[str], figures
         for start in range(0, len(names), TOGETHER):
             curves = {name: [one.of(signal).roc for one in known[name]] for name in names[start:][:TOGETHER]}
             drawn = plots.roc_curves(curves, title=signal)
-            by_signal.append(figures.add(drawn, "rocsample", signal, signal=signal))
+            by_signal.append(figures.add(drawn, "rocsample", words(signal), signal=words(signal)))
     for name in names:
         curves = {signal: [one.of(signal).roc for one in known[name]] for signal in signals}
         by_score.append(figures.add(plots.roc_curves(curves, title=name), "rocscore", name, score=name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # What graphs of autoencoders give; other names stand as they are.
 SCORES = {
     "mse": "MSE",
@@ -13,6 +15,15 @@ SCORES = {
     "sumsq": "sum of squares",
     "density": "latent density",
 }
+
+# Of mathtext, what titles of processes hold.
+SIGNS = {r"\to": "→", r"\rightarrow": "→", r"\gamma": "γ", r"\mu": "μ", r"\tau": "τ", r"\bar": ""}
+
+
+def words(title: str) -> str:
+    """A title with mathtext as a page shows it: 'H → hh (20 GeV)' of '$H \\to hh$ (20 GeV)'."""
+    text = re.sub(r"[${}]", "", title)
+    return re.sub(r"\\[a-z]+", lambda found: SIGNS.get(found[0], found[0][1:]), text)
 
 
 def tagger_of(name: str) -> str:

@@ -16,7 +16,7 @@ from hepdecorr.validation.measures import Measured, by_sample, mean_auc_differen
 from hepdecorr.validation.plots.scores import Scores
 from hepdecorr.validation.plots.style import look
 from hepdecorr.validation.report import ReportInput, report
-from hepdecorr.validation.titles import tagger_of, titled
+from hepdecorr.validation.titles import tagger_of, titled, words
 
 NAMES = ("low", "high", "far")
 SHIFTS = (0.3, 0.8, 1.5)
@@ -212,6 +212,12 @@ def test_panels_of_ranks_and_of_spectra(histogram, make_sample) -> None:
 )
 def test_further_scores_have_titles(name: str, title: str, tagger: str) -> None:
     assert (titled(name), tagger_of(name)) == (title, tagger)
+
+
+def test_mathtext_is_words_on_the_page() -> None:
+    assert words(r"$H \to hh$ (20 GeV)") == "H → hh (20 GeV)"
+    assert words(r"$B^0 \to \mu\mu$") == "B^0 → μμ"
+    assert words("W (80 GeV)") == "W (80 GeV)"
 
 
 def test_many_curves_differ_in_colour_or_line() -> None:
