@@ -84,23 +84,24 @@ def _nuisance(content: ReportInput, nuisance: str, figures: Figures) -> list[str
     chosen = {name: seeds for name, seeds in chosen.items() if seeds}
     first = next(iter(chosen.values()))[0]
     axis = _axes(content)[nuisance]
+    shown = {titled(name): seeds for name, seeds in chosen.items()}
     body = [page.heading(f"Protected variable: {nuisance}", anchor=nuisance)]
-    body += [page.heading("Summary", level=3), tables.summary(chosen)]
+    body += [page.heading("Summary", level=3), tables.summary(shown)]
     body.append(page.paragraph(SUMMARY, kind="soft"))
     body += [
         page.heading("Sculpting", level=3),
         page.paragraph(tables.definition(first)),
-        tables.sculpting(chosen),
+        tables.sculpting(shown),
     ]
     if nuisance in content.histograms:
         body += _spectra(content, content.histograms[nuisance], chosen, axis, figures, stem=nuisance)
-    body += _comparison(chosen, axis, figures, stem=nuisance)
+    body += _comparison(shown, axis, figures, stem=nuisance)
     if nuisance in content.scores:
         body += _scores(content.scores[nuisance], chosen, axis, figures, stem=nuisance)
     body += samples.by_rank(content, figures, axis, stem=nuisance, span=first.sculpting[0].range)
     body += sliced.plane(content, figures, axis, stem=nuisance)
     body += sliced.in_slices(content, figures, axis, stem=nuisance)
-    body += [page.heading("Working points", level=3), *tables.closures(chosen)]
+    body += [page.heading("Working points", level=3), *tables.closures(shown)]
     body += sections.half_signal(content, chosen, figures, axis, stem=nuisance)
     return body + sections.shifted(content, figures, axis, stem=nuisance, chosen=chosen)
 
@@ -121,14 +122,16 @@ def _spectra(
     labels = {name: label for name, label in content.labels.items() if name in list(filled.axes["dataset"])}
     tightest = points[-1]
     notes = {name: tables.note(chosen[name], tightest) for name in names if name in chosen}
-    drawn = plots.overview(filled, labels=labels, rejection=tightest, taggers=names, notes=notes, **axis)
+    titles = {name: titled(name) for name in names}
+    about: dict[str, Any] = {"taggers": names, "titles": titles, "notes": notes, **axis}
+    drawn = plots.overview(filled, labels=labels, rejection=tightest, **about)
     first = figures.add(drawn, "overview", stem, rejection=100 * tightest)
     others = [
         figures.add(
-            plots.sculpting_spectra(filled, tagger=name, labels=labels, title=name, **axis),
+            plots.sculpting_spectra(filled, tagger=name, labels=labels, title=titled(name), **axis),
             "spectra",
             f"{stem}_{name}",
-            tagger=name,
+            tagger=titled(name),
         )
         for name in names
     ]
@@ -185,10 +188,10 @@ def _scores(
     stem: str,
 ) -> list[str]:
     first = next(iter(chosen.values()))[0]
-    own = {name: one for name, one in scores.items() if name in chosen}
+    own = {titled(name): one for name, one in scores.items() if name in chosen}
     if not own:
         return []
-    cuts = {name: [one.threshold for one in seeds[0].sculpting] for name, seeds in chosen.items()}
+    cuts = {titled(name): [one.threshold for one in seeds[0].sculpting] for name, seeds in chosen.items()}
     span, nuisance, unit = first.sculpting[0].range, axis["nuisance"], axis["unit"]
     return [
         figures.add(plots.density(own, range=span, nuisance=nuisance, unit=unit), "density", stem),

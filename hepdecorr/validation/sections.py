@@ -12,6 +12,7 @@ from hepdecorr.validation.measures import Evaluation, plain
 from hepdecorr.validation.plots.spectra import rejections
 from hepdecorr.validation.shifts import Shifted
 from hepdecorr.validation.shifts import shifted as measured_shifts
+from hepdecorr.validation.titles import titled
 
 Taggers = Mapping[str, Sequence[Evaluation]]
 
@@ -22,7 +23,8 @@ def half_signal(
     """The table, and where the content has them the curve, the spectra by pT and the efficiencies."""
     mapped = {name: [one for one in seeds if one.nuisance == stem] for name, seeds in content.mapped.items()}
     mapped = {name: seeds for name, seeds in mapped.items() if seeds}
-    body = [page.heading("Literature's working point", level=3), *tables.half_signal(chosen, mapped)]
+    titles = {titled(name): seeds for name, seeds in chosen.items()}
+    body = [page.heading("Literature's working point", level=3), *tables.half_signal(titles, mapped)]
     if content.series or mapped:
         body += _curve(content, chosen, mapped, figures, stem=stem)
     if stem in content.seconds:
@@ -41,7 +43,7 @@ def _curve(
             )
         series[name] = [(label, chosen[tagger]) for label, tagger in points]
     joined = {tagger for points in content.series.values() for _, tagger in points}
-    series |= {name: [(name, seeds)] for name, seeds in chosen.items() if name not in joined}
+    series |= {titled(name): [(titled(name), seeds)] for name, seeds in chosen.items() if name not in joined}
     if all(one.half_signal.sculpting is None for seeds in chosen.values() for one in seeds):
         return []
     stars = [(f"{name}, quantile map", seeds) for name, seeds in mapped.items()]
