@@ -36,6 +36,7 @@ MOMENTA = (
 )  # outputs of an autoencoder's graph, (n, L, 4): before and after
 AT_REST = "rest"  # the boost of a frame that leaves no beam; the one that is taken where none is given
 _ROUNDING = 1e-13  # of what a jet weighs: no more than this stays where it is for lack of digits
+_FIRST, _NOWHERE = -1, -2
 _SEARCHES = 100  # for each constituent; jets need one or two, the worst made ones three
 
 
@@ -138,6 +139,8 @@ def _checked(points: Points, which: str) -> Points:
         if bad := int(np.count_nonzero((length == 0) & (weight > 0))):
             raise InputError(f"emd: {which} places have no direction for {bad} constituents")
         place = place / np.where(length > 0, length, 1)[:, :, None]
+    else:
+        place = np.stack([place[..., 0], place[..., 1] % (2 * np.pi)], axis=2)
     return Points(weight, place)
 
 
@@ -172,13 +175,24 @@ def _pairs(weight: Any, place: Any, other_weight: Any, other_place: Any, norm: b
 
 @compiled
 def _apart(a: Any, b: Any) -> Any:
-    """Distance on the plane, phi being periodic, or the angle between two directions of unit length."""
+    """Distance on the plane, phi from 0 to 2 pi, or the angle between two directions of unit length."""
     if len(a) == 3:
         # From the chord: the arc cosine has no digits left for what is close.
         chord = np.sqrt((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2)
         return 2 * np.arcsin(min(chord / 2, 1.0))
-    phi = abs(a[1] - b[1]) % (2 * np.pi)
-    return np.hypot(a[0] - b[0], min(phi, 2 * np.pi - phi))
+    phi = abs(a[1] - b[1])
+    phi = min(phi, 2 * np.pi - phi)
+    return np.sqrt((a[0] - b[0]) ** 2 + phi * phi)
+
+
+class _Search(NamedTuple):
+    """What one search after another writes to."""
+
+    reach: Any  # (m,) how far it is to a column
+    row_of: Any  # (m,) the row before it
+    left: Any  # (m,) the columns, those first that have not been passed
+    start: Any  # (n,) how far it is to a row
+    column_of: Any  # (n,) the column before it, _FIRST for the source, _NOWHERE for a row that is not reached
 
 
 @compiled
@@ -188,7 +202,15 @@ def _work(cost: Any, supply: Any, demand: Any) -> Any:
     NaN where no flow is found in more searches than any jets need.  Both arguments are used up.
     """
     n, m = cost.shape
-    flow, u, v = np.zeros((n, m)), np.zeros(n), np.zeros(m)
+    # Of each column the rows that fill it, since they are asked for a column at a time.
+    flow, u, v = np.zeros((m, n)), np.zeros(n), np.zeros(m)
+    search = _Search(
+        np.empty(m),
+        np.empty(m, np.int64),
+        np.arange(m),
+        np.empty(n),
+        np.empty(n, np.int64),
+    )
     least = _ROUNDING * supply.sum()
     searches = _SEARCHES * (n + m)
     for source in range(n):
@@ -196,67 +218,69 @@ def _work(cost: Any, supply: Any, demand: Any) -> Any:
             searches -= 1
             if searches < 0:
                 return np.nan
-            sink, row_of, column_of = _path(cost, flow, u, v, source, demand)
+            sink = _path(cost, flow, u, v, source, demand, search)
             if sink < 0:
                 break  # all is filled to rounding
-            _augment(flow, supply, demand, source, sink, row_of, column_of)
+            _augment(flow, supply, demand, source, sink, search)
             if demand[sink] <= least:
                 demand[sink] = 0.0
-    return (flow * cost).sum()
+    return (flow * cost.T).sum()
 
 
 @compiled
-def _path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: Any) -> Any:
-    """The cheapest way from a row to a column with demand left, by Dijkstra's search on reduced costs.
+def _path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: Any, search: Any) -> int:
+    """The column with demand left to which it is cheapest from a row, by Dijkstra on reduced costs; or -1.
 
-    From a row energy may go to every column, from a column back to the rows that filled it.  Gives the
-    column, the row before each column, and the column before each row; moves the potentials, u of rows and v
-    of columns, so that no reduced cost is negative and those along the way are zero.
+    From a row energy may go to every column, from a column back to the rows that filled it.  Notes the way
+    in `search`, and moves the potentials, u of rows and v of columns, so that no reduced cost is negative and
+    those along the way are zero.
     """
     n, m = cost.shape
-    row_of, column_of = np.full(m, source), np.full(n, -1)
-    column_done, row_done, start = np.zeros(m, np.bool_), np.zeros(n, np.bool_), np.zeros(n)
-    row_done[source] = True
-    reach = cost[source] - u[source] - v
-    sink, least = -1, 0.0
-    while sink < 0:
-        nearest, least = -1, np.inf
-        for j in range(m):
-            if not column_done[j] and reach[j] < least:
-                nearest, least = j, reach[j]
-        if nearest < 0:
-            return -1, row_of, column_of
+    reach, row_of, left, start, column_of = search
+    column_of[:] = _NOWHERE
+    start[source], column_of[source] = 0.0, _FIRST
+    for j in range(m):
+        reach[j], row_of[j] = cost[source, j] - u[source] - v[j], source
+    many = m
+    while many:
+        place, least = -1, np.inf
+        for k in range(many):
+            if reach[left[k]] < least:
+                place, least = k, reach[left[k]]
+        nearest = left[place]
         if demand[nearest] > 0:
-            sink = nearest
             break
-        column_done[nearest] = True
+        many -= 1
+        left[place], left[many] = left[many], nearest
         for i in range(n):
-            if flow[i, nearest] > 0 and not row_done[i]:
-                row_done[i], start[i], column_of[i] = True, least, nearest
-                for j in range(m):
-                    far = least - u[i] + cost[i, j] - v[j]
-                    if not column_done[j] and far < reach[j]:
+            if flow[nearest, i] > 0 and column_of[i] == _NOWHERE:
+                start[i], column_of[i] = least, nearest
+                off = least - u[i]
+                for k in range(many):
+                    j = left[k]
+                    far = off + cost[i, j] - v[j]
+                    if far < reach[j]:
                         reach[j], row_of[j] = far, i
+    if many == 0:
+        return -1
     # A column with demand left has never been passed: its potential is zero still, as that of the goal is.
     for i in range(n):
-        if row_done[i]:
+        if column_of[i] != _NOWHERE:
             u[i] += least - start[i]
-    for j in range(m):
-        if column_done[j]:
-            v[j] -= least - reach[j]
-    return sink, row_of, column_of
+    for k in range(many, m):
+        v[left[k]] -= least - reach[left[k]]
+    return nearest
 
 
 @compiled
-def _augment(
-    flow: Any, supply: Any, demand: Any, source: int, sink: int, row_of: Any, column_of: Any
-) -> None:
+def _augment(flow: Any, supply: Any, demand: Any, source: int, sink: int, search: Any) -> None:
     """Send as much along the way to `sink` as its ends have and the flow that it undoes allows."""
+    row_of, column_of = search.row_of, search.column_of
     amount = min(supply[source], demand[sink])
     column = column_of[row_of[sink]]
     row = row_of[sink]
     while column >= 0:
-        amount = min(amount, flow[row, column])
+        amount = min(amount, flow[column, row])
         row = row_of[column]
         column = column_of[row]
     supply[source] -= amount
@@ -264,7 +288,7 @@ def _augment(
     column = sink
     while column >= 0:
         row = row_of[column]
-        flow[row, column] += amount
+        flow[column, row] += amount
         column = column_of[row]
         if column >= 0:
-            flow[row, column] -= amount
+            flow[column, row] -= amount
