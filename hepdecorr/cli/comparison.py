@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from hepdecorr.card import Card
 from hepdecorr.catalogue import suggest
-from hepdecorr.cli import measuring
+from hepdecorr.cli import further, measuring
 from hepdecorr.cli.stamps import command, versions
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
@@ -37,12 +37,14 @@ def write(
     again = f"run 'hepdecorr evaluate {config.path.name}'"
     if missing := [name for name in models if name not in scores.names("score")]:
         raise InputError(f"{scores.folder}: {missing[0]} is not in it; {again}")
+    more = further.found(scores, models)
+    others = {name: more[name] for name in further.chosen(config, more)}  # compared as taggers are
     ids = [*config.nuisances, "label", "weight", *EVENT_IDS]
-    events = scores.read(list(dict.fromkeys([*models, *ids])))
+    events = scores.read(list(dict.fromkeys([*models, *others, *ids])))
     taggers = {name: OnnxTagger(path, base=config.base) for name, path in models.items()}
     groups: dict[str, list[str]] = {}
-    for name in models:
-        groups.setdefault(name.rpartition("-")[0], []).append(name)
+    for name in [*models, *others]:
+        groups.setdefault(further.tagger_of(name), []).append(name)
     series: dict[str, str] = {}
     for scan in scans:
         assert table is not None
@@ -56,6 +58,7 @@ def write(
                 groups.setdefault(label, []).append(name)
         _add_scores(events, {n: t for n, t in taggers.items() if n.startswith(f"{scan}/")}, config, table)
     cards = {name: tagger.card for name, tagger in taggers.items()}
+    cards |= further.cards(cards, others)
     measured = measuring.one_by_one(config, events, cards, console=console)
     with console.status("drawing the events again"):
         differences = _paired(config, events, groups)

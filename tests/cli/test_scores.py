@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 from hepdecorr.catalogue import load_file
+from hepdecorr.cli import further
 from hepdecorr.cli.scores import wanted
 from hepdecorr.cli.steps import _ROWS, Analysis
+from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.config import Config, load
 from hepdecorr.errors import InputError
 
@@ -92,3 +94,15 @@ def test_results_of_a_config_without_the_key_stay_good(tmp_path: Path) -> None:
         asked[scores] = Analysis(own, console=Console(quiet=True), only=[])._asked_of_evaluation()
     assert asked["{}"] == config(tmp_path, "{}").digest(*_ROWS, "split", "shifts")
     assert len(set(asked.values())) == 3
+
+
+def test_a_further_score_has_its_own_cuts(models: dict[str, Path]) -> None:
+    """In report and comparison; one without cuts has not those of the tagger's own score."""
+    card = OnnxTagger(models["vae-1"]).card
+    point = card.working_points[0].model_copy(update={"threshold": 7.0})
+    card = card.model_copy(update={"further_points": {"kl": (point,)}})
+    found = further.cards({"vae-1": card}, {"vae-1.kl": "vae-1", "vae-1.emd": "vae-1"})
+    assert found["vae-1.kl"].working_points == (point,)
+    assert found["vae-1.emd"].working_points == ()
+    assert card.working_points != (point,)
+    assert [further.tagger_of(name) for name in found] == ["vae.kl", "vae.emd"]
