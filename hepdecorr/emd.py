@@ -228,7 +228,7 @@ def _work(cost: Any, supply: Any, demand: Any) -> Any:
 
 
 @compiled
-def _path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: Any, search: Any) -> int:
+def _path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: Any, search: Any) -> Any:
     """The column with demand left to which it is cheapest from a row, by Dijkstra on reduced costs; or -1.
 
     From a row energy may go to every column, from a column back to the rows that filled it.  Notes the way

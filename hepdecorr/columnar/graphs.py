@@ -71,7 +71,8 @@ class Graph:
         found = self._nothing(names)
         # A jet is many constituents: batches of fewer rows, so that what passes through stays in the cache.
         size = max(self.batch_size // _CLOUD, 1)
-        for k, (rows, wide) in enumerate(inputs.batches(counts, size=size)):
+        length = self.card.constituents.length if self.card.constituents else 0
+        for k, (rows, wide) in enumerate(inputs.batches(counts, size=size, length=length)):
             batch = self._batch(make(rows, wide), names)
             if k == 0:
                 found = [np.empty((len(counts), *part.shape[1:]), part.dtype) for part in batch]

@@ -75,12 +75,14 @@ def plain(values: Any, *, source: str) -> Floats:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def batches(counts: NDArray[Any], *, size: int) -> Iterator[tuple[Ints, int]]:
+def batches(counts: NDArray[Any], *, size: int, length: int = 0) -> Iterator[tuple[Ints, int]]:
     """Rows of like multiplicity, at most `size` at a time, and to how many constituents to pad them.
 
     How far a row is padded depends on its own constituents alone, and so does its score: not on the chunk.
+    Not beyond `length`, unless a row has more.
     """
     width = np.maximum(-(-counts // _STEP), 1) * _STEP
+    width = np.where(counts <= length, np.minimum(width, length), width)
     for wide in np.unique(width):
         group = np.flatnonzero(width == wide)
         for start in range(0, len(group), size):
