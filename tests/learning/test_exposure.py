@@ -12,6 +12,7 @@ import torch
 from hepdecorr import catalogue
 from hepdecorr.errors import InputError
 from hepdecorr.learning import Batch, exposure
+from hepdecorr.learning.anomaly.vetting import told_of
 from hepdecorr.learning.exposure import KLOE, MSEOE, Seen
 from hepdecorr.learning.exposure.exposure import paid
 from hepdecorr.learning.exposure.matching import Matched, Matching
@@ -120,6 +121,18 @@ def test_a_margin_that_is_kept_costs_nothing_more() -> None:
 def test_faults_in_the_yaml_are_named(spec: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         catalogue.build(spec, home=HOME)
+
+
+def test_an_exposure_that_teaches_nothing_is_told() -> None:
+    record = {
+        "measured": {"excluded": {"background": 3, "outliers": 0}},
+        "curves": {"valid/kloe": [0.0, 0.0]},
+    }
+    told = told_of(record, {"kloe": KLOE()})
+    assert told[0] == "left out of the training, fewer than two constituents: 3 of background"
+    assert told[1].startswith("kloe: the outliers kept the margin by themselves in every epoch")
+    record = {"measured": {"excluded": {"background": 0}}, "curves": {"valid/kloe": [0.5, 0.0]}}
+    assert told_of(record, {"kloe": KLOE()}) == []
 
 
 def two_spectra(rows: int, *, low: float = 40.0) -> Batch:

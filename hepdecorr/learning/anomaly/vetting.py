@@ -58,11 +58,19 @@ def excluded(train: Batch, validation: Batch, *, good: int = -1) -> dict[str, in
     return found
 
 
-def told_of(measured: Mapping[str, Any]) -> list[str]:
-    """What was left out, in words; nothing where nothing was."""
-    counts = {name: count for name, count in measured["excluded"].items() if count}
+def told_of(record: Mapping[str, Any], exposures: Mapping[str, Exposure]) -> list[str]:
+    """What the entry of the history says in words: jets that were left out, exposures that taught nothing."""
+    counts = {name: count for name, count in record["measured"]["excluded"].items() if count}
     text = ", ".join(f"{count} of {name}" for name, count in counts.items())
-    return [f"left out of the training, fewer than two constituents: {text}"] if counts else []
+    told = [f"left out of the training, fewer than two constituents: {text}"] if counts else []
+    for name, one in exposures.items():
+        kept = record["curves"].get(f"valid/{name}", [])
+        if one.strength and kept and not any(kept):
+            told.append(
+                f"{name}: the outliers kept the margin by themselves in every epoch and have taught nothing; "
+                "ask for a greater margin, or form: pair or latent, which ask it of each jet"
+            )
+    return told
 
 
 def _bad(flags: Tensor) -> int:

@@ -133,7 +133,8 @@ class JetVAE(Method):
         self.measured = {"excluded": excluded(every, viewed.validation.all)}
         record = self._play(viewed, every, play, seed=seed)
         self._settle(viewed, every, seed=seed)
-        record |= {"measured": self.measured, "told": [self._told_of_beta(), *told_of(self.measured)]}
+        record["measured"] = self.measured
+        record["told"] = [self._told_of_beta(), *told_of(record, self.exposures)]
 
     def _play(self, data: Data, every: Batch, play: Play, *, seed: int) -> dict[str, Any]:
         turns = data.train.turns(self.recipe.batch)
