@@ -15,7 +15,7 @@ from hepdecorr.validation.captions import SUMMARY
 from hepdecorr.validation.content import Figures, ReportInput, rendered, write
 from hepdecorr.validation.measures import Evaluation, plain
 from hepdecorr.validation.plots.scores import Scores
-from hepdecorr.validation.titles import titled
+from hepdecorr.validation.titles import tagger_of, titled
 
 NOTED = 0.9  # background rejection that notes in panels are about
 
@@ -188,10 +188,11 @@ def _scores(
     stem: str,
 ) -> list[str]:
     first = next(iter(chosen.values()))[0]
-    own = {titled(name): one for name, one in scores.items() if name in chosen}
+    # A further score is no logit: it is shown by its rank.
+    own = {name: one for name, one in scores.items() if name in chosen and tagger_of(name) == name}
     if not own:
         return []
-    cuts = {titled(name): [one.threshold for one in seeds[0].sculpting] for name, seeds in chosen.items()}
+    cuts = {name: [one.threshold for one in chosen[name][0].sculpting] for name in own}
     span, nuisance, unit = first.sculpting[0].range, axis["nuisance"], axis["unit"]
     return [
         figures.add(plots.density(own, range=span, nuisance=nuisance, unit=unit), "density", stem),

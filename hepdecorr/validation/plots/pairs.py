@@ -66,7 +66,7 @@ def side_by_side(
         lower.axhline(1, color="0.4", linewidth=0.8)
         lower.set_xlabel(axis_label(nuisance or filled.axes[-1].label, unit))
         lower.set_xlim(before.edges[0], before.edges[-1])
-    axes[0, 0].set_ylim(0, 1.3 * top)
+    axes[0, 0].set_ylim(0, 1.5 * top)
     # Panels share their scale, so that what sculpts is seen to.
     axes[1, 0].set_ylim(*reach)
     axes[0, 0].set_ylabel(per_bin(filled, unit))
