@@ -80,7 +80,7 @@ def write_imagined(folder: Path, content: ImaginedInput) -> Path:
         page.paragraph(_subtitle(content), kind="soft"),
         *(page.paragraph(one) for one in content.how),
         page.heading("How much they are like true jets"),
-        page.table(["Observable", *_HEADER], _rows(found)),
+        page.table(["Observable", *_HEADER], _rows(found, content.boost)),
         page.paragraph(
             "W1: Wasserstein's distance, in the unit of the observable, with the error of a bootstrap of the "
             "jets. JSD: Jensen-Shannon divergence in the bins of the figure, 1e-3 nats. Floor: what two "
@@ -131,14 +131,17 @@ _HEADER = (
 )  # fmt: skip
 
 
-def _rows(found: Mapping[str, Mapping[str, Likeness]]) -> list[list[str | Cell]]:
-    return [[_NAMES[name], *_cells(kinds)] for name, kinds in found.items()]
+def _rows(found: Mapping[str, Mapping[str, Likeness]], boost: str) -> list[list[str | Cell]]:
+    return [[_NAMES[name], *_cells(kinds, fixed(name, boost))] for name, kinds in found.items()]
 
 
-def _cells(kinds: Mapping[str, Likeness]) -> list[str | Cell]:
+def _cells(kinds: Mapping[str, Likeness], taken: bool) -> list[str | Cell]:
     cells: list[str | Cell] = []
     for kind in KINDS[1:]:
         one = kinds[kind]
+        if kind == GENERATED and taken:
+            cells += [Cell("taken from true jets", "text"), *["–"] * 5]
+            continue
         tone = "bad" if one.resolved else "good"
         if one.w1 is None:
             cells += ["–", "–", "–"]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from hepdecorr.validation.measures.likeness import Sample
 from hepdecorr.validation.measures.numbers import Array
 from hepdecorr.validation.plots.spectra import Spectrum, draw_after, draw_before, draw_ratio
-from hepdecorr.validation.plots.style import axis_label, figure, styled
+from hepdecorr.validation.plots.style import axis_label, figure, legend_above, styled
 
 _DECADES = 4.0
 
@@ -56,13 +56,12 @@ def made_spectra(samples: Mapping[str, Mapping[str, Sample]], axes: Mapping[str,
             upper.set_yscale("log")
         else:
             upper.set_ylim(0, 1.45 * max(float(one.shape.max()) for one in spectra))
-        if number == 0:
-            upper.legend(loc="best")
         if number % across == 0:
             upper.set_ylabel("Fraction")
     for spare in range(len(axes), across * down):
         for k in (0, 1):
             panels[2 * (spare // across) + k, spare % across].set_visible(False)
+    legend_above(drawn, panels[0, 0])
     return drawn
 
 
@@ -71,7 +70,7 @@ def made_images(images: Mapping[str, Array], edges: Array) -> Figure:
     """Average images in the same colours: kind of jets -> mean share of the jet's pT, (deta, dphi)."""
     top = max(*(float(one.max()) for one in images.values()), np.finfo(float).tiny)
     norm = LogNorm(top * 10**-_DECADES, top)
-    drawn = figure(3.1 * len(images) + 0.8, 3.2)
+    drawn = figure(3.1 * len(images) + 0.8, 3.5)
     axes = drawn.subplots(1, len(images), squeeze=False, sharex=True, sharey=True)[0]
     for ax, (kind, image) in zip(axes, images.items(), strict=True):
         pixels = np.maximum(image.T, top * 10**-_DECADES)
@@ -79,6 +78,7 @@ def made_images(images: Mapping[str, Array], edges: Array) -> Figure:
         ax.set_title(kind, loc="left", fontsize=10)
         ax.set_aspect("equal")
         ax.minorticks_off()
+        ax.locator_params(nbins=4)
         ax.set_xlabel(r"$\Delta\eta$, turned")
     axes[0].set_ylabel(r"$\Delta\phi$, turned")
     drawn.colorbar(
