@@ -18,7 +18,7 @@ scores  what the processor does for the jets of a chunk, their branches in memor
         ready, and with the distance, whose own time is then added to that of the bare graph.
 
 Without --data a file of made jets in PFNano's layout is used.  Their candidates are in no order, and are
-sorted jet by jet; those of `hepdecorr generate jets`, as of CMS, fall in pt.
+sorted jet by jet; those of `hepdecorr generate jets` fall in pt.
 """
 
 from __future__ import annotations
