@@ -120,6 +120,8 @@ def summarise(folder: Path, *, protects: bool) -> None:
     names = [k for k, v in table.datasets.items() if v["label"] == 1]
     rows: list[dict[str, Any]] = []
     for scored in scores(table, events):
+        if scored.name == own_score(folder, scored):
+            continue
         if scored.name == "sumsq" and any(row["score"] == "sumsq" for row in rows):
             continue  # of no network
         found = [measured(values, events, names, table, seed=seed) for seed, values in scored.values.items()]
@@ -145,6 +147,12 @@ def scores(table: Table, events: Arrays) -> Iterator[Scored]:
             print(f"{column}: the same for all jets, and no score")
     for (tagger, name), by_seed in found.items():
         yield Scored(tagger, name, by_seed)
+
+
+def own_score(folder: Path, scored: Scored) -> str:
+    """Which of the scores a tagger's own logit is made of."""
+    card = next((folder / "models").glob(f"*-{scored.tagger}-{min(scored.values)}")) / "card.yaml"
+    return str(read_yaml(card)["method"].get("score", ""))
 
 
 def measured(
