@@ -78,7 +78,7 @@ def test_the_loss_is_that_of_the_slides(events: Data, reduction: str) -> None:
         wanted = {"mse": float((share * missed).sum()), "kl": float(0.3 * (share * reduced).sum())}
         assert seen == pytest.approx(wanted, rel=1e-4)
         tried.append(reduction)
-        return {}
+        return {"curves": {}}
 
     play.device, play.generator, play.passed = torch.device("cpu"), torch.Generator(), 0.5
     method.learn(events, play)  # type: ignore[arg-type]
@@ -434,7 +434,7 @@ def test_devices_and_precision(events: Data) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             torch.manual_seed(1)
             seen.append(players["vae"].loss(own))
-        return {}
+        return {"curves": {}}
 
     play.device, play.generator, play.passed, play.turn = torch.device("cpu"), torch.Generator(), 1.0, 0
     method.learn(events, play)  # type: ignore[arg-type]
