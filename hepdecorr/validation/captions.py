@@ -45,10 +45,10 @@ CAPTIONS = {
     "matrix": (
         "AUC of each score for each signal",
         (
-            "All signals against the same background; last: their mean. Below each area its spread over "
-            "seeds, or the statistical error of one; bold: the largest of a column, which others may equal "
-            "within errors. 0.5 is no separation; below it the signal looks more like background than "
-            "background does."
+            "All signals against the same background; last: their mean. Below each area its error: the "
+            "statistical one, which seeds share as they share the events, and the spread over seeds in "
+            "quadrature; bold: the largest of a column, which others may equal within errors. 0.5 is no "
+            "separation; below it the signal looks more like background than background does."
         ),
     ),
     "rocsample": (

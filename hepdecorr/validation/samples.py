@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from hepdecorr.validation import captions, page, plots
 from hepdecorr.validation.content import Figures, ReportInput
@@ -84,12 +87,12 @@ def metrics(content: ReportInput) -> dict[str, Any]:
 
 
 def _areas(seeds: Sequence[BySample], signals: Sequence[str]) -> plots.Areas:
-    """Means over the seeds with their spread; of one seed the statistical error."""
+    """Means over the seeds; errors: what the seeds' common events leave, and their spread, in quadrature."""
     many = [[one.of(name).auc for one in seeds] for name in signals]
     many.append([one.mean_auc for one in seeds])
     spreads = [over_seeds([one.value for one in own]) for own in many]
     errors = [
-        (own[0].std or 0.0) if spread.std is None else spread.std
+        math.sqrt(np.mean([(one.std or 0.0) ** 2 for one in own]) + (spread.std or 0.0) ** 2)
         for own, spread in zip(many, spreads, strict=True)
     ]
     return plots.Areas([one.mean for one in spreads], errors)

@@ -148,13 +148,17 @@ def test_every_score_stands_for_every_signal(tmp_path) -> None:
 
 
 def test_the_matrix_holds_what_was_measured() -> None:
-    """Means over seeds with their spread; one seed with its own error; the largest of a column in bold."""
+    """Means over seeds; errors of statistics and of seeds in quadrature; the largest of a column in bold."""
     seeds = content({}).by_sample
     rows = {name: samples._areas(seeds[name], ("W, 80 GeV", "top")) for name in ("flat", "plain")}
     values = [one.of("top").auc.value for one in seeds["flat"]]
     assert rows["flat"].values[1] == pytest.approx(np.mean(values))
-    assert rows["flat"].errors[1] == pytest.approx(np.std(values, ddof=1))
-    assert rows["plain"].errors[2] == seeds["plain"][0].mean_auc.std
+    errors = [one.of("top").auc.std for one in seeds["flat"]]
+    assert rows["flat"].errors[1] ** 2 == pytest.approx(np.var(values, ddof=1) + np.mean(np.square(errors)))
+    # Seeds that agree leave what the events are worth.
+    twice = samples._areas([seeds["flat"][0]] * 2, ("W, 80 GeV", "top"))
+    assert twice.errors[2] == pytest.approx(seeds["flat"][0].mean_auc.std)
+    assert rows["plain"].errors[2] == pytest.approx(seeds["plain"][0].mean_auc.std)
     drawn = plots.auc_matrix(rows, signals=("W, 80 GeV", "top"))
     texts = [text.get_text() for text in drawn.axes[0].texts]
     assert f"{np.mean(values):.3f}" in texts
