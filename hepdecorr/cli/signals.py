@@ -82,7 +82,7 @@ def behind(
     sample, weight = _samples(events, signals), measuring.weights(events)
     told: dict[str, list[Measured]] = {}
     for name, own in columns.items():
-        if name == best or len(own) != len(columns[best]):
+        if name == best or [_seed(one) for one in own] != [_seed(one) for one in columns[best]]:
             continue
         for leader, one in zip(columns[best], own, strict=True):
             arrays = (events[leader], events[one], events["label"], sample, weight)
@@ -95,9 +95,15 @@ def behind(
     return told
 
 
+def _seed(name: str) -> str:
+    """SEED of TAGGER-SEED or TAGGER-SEED.NAME."""
+    return name.partition("-")[2].partition(".")[0]
+
+
 def _samples(events: Mapping[str, Any], signals: Mapping[str, int]) -> Any:
     """Of every event the place of its dataset among the signals; of background it says nothing."""
-    place = np.zeros(max(events["dataset"], default=0) + 1, dtype=np.int64)
+    last = max(int(np.max(events["dataset"], initial=0)), *signals.values())
+    place = np.zeros(last + 1, dtype=np.int64)
     place[list(signals.values())] = np.arange(len(signals))
     return place[events["dataset"]]
 

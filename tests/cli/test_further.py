@@ -131,6 +131,9 @@ def test_each_signal_is_measured_against_all_background(events: dict[str, Any], 
     assert [one.background_events for one in again["vae"]] == [7, 7]
     np.testing.assert_array_equal(again["vae"][0].covariance, found["vae"][0].covariance)
     assert signals.measured(asked, events, names, signals={"Top": 3}, console=QUIET) == {}
+    # One that the selection has left nothing of is named, also where it is the last of the table.
+    with pytest.raises(InputError, match="signal 'Higgs': no events of it"):
+        signals.measured(asked, events, names, signals={"Top": 3, "Higgs": 5}, console=QUIET)
 
 
 def test_scores_are_compared_with_the_best_seed_by_seed(events: dict[str, Any], tmp_path: Path) -> None:
@@ -143,6 +146,11 @@ def test_scores_are_compared_with_the_best_seed_by_seed(events: dict[str, Any], 
     assert set(told) == set(means) - {best}
     assert told["plain"][0].value == pytest.approx(means[best] - 0.5)
     assert signals.behind(asked, events, names, {}, **about) == {}
+    # Of other seeds there is no pair.
+    other = {**events, "plain-2": events["plain-1"]}
+    names = ["vae-1", "vae-1.kl", "plain-2"]
+    found = signals.measured(asked, other, names, console=QUIET, **about)
+    assert "plain" not in signals.behind(asked, other, names, found, **about)
 
 
 def test_ranks_are_correlated_in_background_alone(events: dict[str, Any], tmp_path: Path) -> None:
