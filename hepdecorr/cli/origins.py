@@ -46,7 +46,7 @@ def chain(config: Config, tagger: str) -> list[str]:
 
 def content(config: Config, tagger: str, *, seed: int) -> list[Path]:
     """The weights that a path names, if they are there: what they are decides over the result."""
-    name = str(config.taggers[tagger].get(KEY, "")).format(seed=seed)
+    name = str(config.taggers[tagger].get(KEY, "")).replace("{seed}", str(seed))
     path = _weights(config.base / name)
     return [path] if name and not origin(config, tagger) and path.is_file() else []
 

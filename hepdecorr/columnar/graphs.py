@@ -26,7 +26,7 @@ class Graph:
 
     `run(x, names)` gives outputs of the graph by name, the first axis the rows: what stands on the card
     behind score and logit may have more axes.  A graph that gives the momenta of its jets before and after
-    an autoencoder also has the scores of emd.SCORES, computed batch by batch, which ONNX cannot hold.
+    an autoencoder also has the scores of emd.grounds, computed batch by batch, which ONNX cannot hold.
     """
 
     def __init__(self, model: Path | str | bytes, *, batch_size: int) -> None:

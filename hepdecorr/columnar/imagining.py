@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hepdecorr import emd
 from hepdecorr.card import GENERATOR_KEY, GeneratorCard
 from hepdecorr.columnar import images, laboratory, sessions
 from hepdecorr.columnar.features.jet_clustering import njettiness_of
@@ -20,7 +21,6 @@ from hepdecorr.errors import InputError
 from hepdecorr.table import Selection, Table
 
 FILE = "generator.onnx"
-MOMENTA = ("input_momenta", "output_momenta")
 AT_ONCE = 4096  # jets that are made together
 _SOFTEST = 1e-3  # quantile of the pT of true constituents below which none counts
 
@@ -90,9 +90,9 @@ def imagine(
     all three alike.  InputError where fewer than two jets are selected.
     """
     tagger, make = OnnxTagger(folder, base=base), Generator(folder)
-    if tagger.card.constituents is None or not set(MOMENTA) <= set(tagger.card.outputs):
+    if tagger.card.constituents is None or not set(emd.MOMENTA) <= set(tagger.card.outputs):
         raise InputError(
-            f"{folder}: gives no {' and '.join(MOMENTA)}; train it with 'reconstruct: true' in its block"
+            f"{folder}: gives no {' and '.join(emd.MOMENTA)}; train it with 'reconstruct: true' in its block"
         )
     random = np.random.default_rng(seed)
     inputs, weight = table_rows(
@@ -104,7 +104,7 @@ def imagine(
     true, found, made = [], [], []
     for first in range(0, len(weight), AT_ONCE):
         part = {name: values[first : first + AT_ONCE] for name, values in inputs.items()}
-        outputs = tagger.outputs(part, MOMENTA)
+        outputs = tagger.outputs(part, emd.MOMENTA)
         lab = laboratory.four_momenta(part["constituents"], part["mask"], tagger.card.constituent_names)[
             :, : make.card.length
         ]

@@ -250,6 +250,15 @@ def test_the_recurrent_one_is_the_papers(padding: str) -> None:
         np.testing.assert_allclose(decoded[k], steps @ weight.T + bias, atol=1e-5)
 
 
+def test_what_is_made_for_a_jet_with_holes_comes_first() -> None:
+    """Where padding is skipped, what is decoded answers the constituents there are, one after the other."""
+    mask = torch.tensor([[True, False, True, False, True, False]])
+    decoded = torch.zeros(1, LENGTH, 4)
+    skip, read = (build(name).made(decoded, mask) for name in ("Recurrent, skip", "Recurrent"))
+    assert skip.tolist() == [[True] * 3 + [False] * 3]
+    assert torch.equal(read, mask)
+
+
 def test_padding_that_is_skipped_has_no_say() -> None:
     net, (x, mask) = build("Recurrent, skip"), jets(40)
     spoilt = torch.where(mask[..., None], x, 77.0)

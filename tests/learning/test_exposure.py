@@ -16,6 +16,7 @@ from hepdecorr.learning.anomaly.vetting import told_of
 from hepdecorr.learning.exposure import KLOE, MSEOE, Seen
 from hepdecorr.learning.exposure.exposure import paid
 from hepdecorr.learning.exposure.matching import Matched, Matching
+from hepdecorr.learning.latents.term import weighted_mean
 
 HOME = "hepdecorr.learning.exposure"
 
@@ -78,6 +79,17 @@ def test_contract(name: str, form: str, rows: tuple[int, int]) -> None:
         alone = outside._replace(w=torch.where(torch.arange(rows[0]) == 0, outside.w, 0.0))
         first = paid(made, outside.take(slice(0, 1)), inside.take(slice(0, 1)))
         assert torch.allclose(paid(made, alone, inside.take(slice(0, 1))), first)
+
+
+def test_a_batch_whose_weights_sum_to_less_than_nothing_has_no_mean() -> None:
+    """Else what is bad would be paid for."""
+    values = torch.tensor([1.0, 4.0], requires_grad=True)
+    mean = weighted_mean(values, torch.tensor([0.5, -1.0]))
+    mean.backward()
+    assert float(mean.detach()) == 0
+    assert values.grad is not None
+    assert not values.grad.any()
+    assert float(weighted_mean(values, torch.tensor([3.0, -1.0])).detach()) == pytest.approx(-0.5)
 
 
 @pytest.mark.parametrize("name", exposure.__all__)

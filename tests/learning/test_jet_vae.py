@@ -269,16 +269,20 @@ def test_a_kl_that_vanishes_is_told(events: Data) -> None:
 def test_it_goes_on_from_a_trained_one(events: Data, plain: Any, tmp_path: Path) -> None:
     folder = tmp_path / "vae-5"
     folder.mkdir()
+    (tmp_path / "{here}").symlink_to(tmp_path)  # braces of one's own are left alone
     np.savez(folder / "weights.npz", allow_pickle=False, **plain[0].weights())
     short = {**SHORT, "epochs": 1, "lr": 1e-9}
     tuned, history = learned(
-        events, beta=0.05, start_from="vae-{seed}", base=tmp_path, training=short,
+        events, beta=0.05, start_from="vae-{seed}", base=tmp_path / "{here}", training=short,
         exposure={"type": "KLOE", "anneal": "constant"},
     )  # fmt: skip
     assert history["curves"]["valid/mse"][0] == pytest.approx(plain[1]["measured"]["mse"], rel=1e-3)
     assert torch.equal(tuned.framing.frame.spread, plain[0].framing.frame.spread)
     with pytest.raises(InputError, match=r"framing.frame.centre is of shape \(8, 4\), here it is \(6, 4\)"):
         learned(events, start_from="vae-5", base=tmp_path, frame={"length": 6})
+    # Of the same shapes, and not what it has learnt.
+    with pytest.raises(InputError, match=r"seen its jets with boost 'rest', here it is 'beam'; give both"):
+        learned(events, start_from="vae-5", base=tmp_path, frame={"boost": "beam"})
     with pytest.raises(InputError, match="unlike the network here"):
         learned(events, start_from="vae-5", base=tmp_path, network={"type": "FullyConnected", "hidden": [32]})
     with pytest.raises(InputError, match=r"vae-6/weights\.npz: not there"):
@@ -286,7 +290,7 @@ def test_it_goes_on_from_a_trained_one(events: Data, plain: Any, tmp_path: Path)
     for content in (b"", b"no arrays", b"\x80\x04]."):
         (folder / "weights.npz").write_bytes(content)
         with pytest.raises(InputError, match="not readable as arrays"):
-            weights.load(folder, plain[0]._parts())
+            weights.load(folder, plain[0]._parts(), about={})
 
 
 def make_table(folder: Path, *, rows: int = 900, share: float = 0.3) -> tables.Table:

@@ -69,6 +69,12 @@ class Framing(nn.Module):
         return self.frame.length
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """How jets are looked at, as far as no shape of a scaling tells it."""
+        frame = {name: getattr(self.frame, name) for name in ("boost", "rotate", "scale", "per")}
+        return frame | {"condition": list(self.names)}
+
+    @property
     def columns(self) -> list[str]:
         """Names of the columns of flat rows."""
         numbers = [f"{c}_{k}" for k in range(self.length) for c in ("e", "px", "py", "pz")]

@@ -102,7 +102,7 @@ class LatentTerm(nn.Module):
 
 
 def weighted_mean(values: Tensor, w: Tensor) -> Tensor:
-    """Mean over events of values of shape (n,); 0, with gradient 0, where no weight is."""
+    """Mean over events of values of shape (n,); 0, with gradient 0, where weights sum to nothing or less."""
     total = w.sum()
     # One in place of nothing: the smallest number there is would give the gradient 0 x infinity.
-    return (w * values).sum() / torch.where(total > 0, total, 1.0)
+    return (total > 0) * (w * values).sum() / torch.where(total > 0, total, 1.0)

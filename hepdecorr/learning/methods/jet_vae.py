@@ -124,7 +124,8 @@ class JetVAE(Method):
         if self.exposures:
             check_outliers(sample)
         if self._start is not None:
-            weights.load(Path(str(self._start).format(seed=seed)), self._parts())
+            start = Path(str(self._start).replace("{seed}", str(seed)))
+            weights.load(start, self._parts(), about=self.framing.settings)
         else:
             self.framing.fit(sample.take(sample.y == 0))
             self.vae.network.fit(self.framing.nothing)
@@ -222,7 +223,7 @@ class JetVAE(Method):
 
     def weights(self) -> Arrays:
         """Network, scalings and density, by name."""
-        return weights.arrays(self._parts())
+        return weights.arrays(self._parts(), about=self.framing.settings)
 
     def _told_of_beta(self) -> str:
         kind = self.vae.network.trained_by

@@ -52,11 +52,11 @@ class JetFrame(nn.Module):
     at eta = phi = 0, and masses count as if it did.
 
     boost: 'rest', the rest frame of the sum of these constituents, as in T. Cheng et al., arXiv:2007.01850;
-    'beam', along the beam alone, as the code of that paper; 'none'.  `rotate` turns to the principal axis;
-    jet_pose.at_rest and along_beam say how.  scale: 'robust' (median and interquartile range, as that paper),
-    'standard' (mean and deviation) or 'none' (GeV).  per: 'slot' scales each of the 4 length numbers by
-    itself, with the zeros of the padding among them, as that paper does; 'component' scales E, px, py, pz of
-    all constituents together, and the padding is 0 after it.
+    'beam', along the beam alone, as is told of that paper's code; 'none'.  `rotate` turns to the principal
+    axis; jet_pose.at_rest and along_beam say how.  scale: 'robust' (median and interquartile range, as that
+    paper), 'standard' (mean and deviation) or 'none' (GeV).  per: 'slot' scales each of the 4 length numbers
+    by itself, with the zeros of the padding among them, as that paper does; 'component' scales E, px, py, pz
+    of all constituents together, and the padding is 0 after it.
 
     Where half or more of a slot is padding the quartiles may lie at its zeros: an interquartile range below
     half of that of the constituents which are there is replaced by the latter; one of 0, by 1 GeV.

@@ -75,10 +75,9 @@ def at_rest(p: Tensor, *, rotate: bool) -> Pose:
 def along_beam(p: Tensor, *, rotate: bool, boost: bool) -> Pose:
     """Centred: the jet's axis at eta = phi = 0, which is x; with `boost` by one along the beam.
 
-    So the published code of arXiv:2007.01850 does it.  Without `boost` it is turned there.  With
-    `rotate` it is then turned about x, so that sum_i E_i (eta_i, phi_i) / r_i, with r_i the distance from
-    the axis, points along the beam.  (That code takes eta and phi before centring, and turns by that angle
-    to the wrong side, so that the axis keeps twice its angle; here it is aligned.)
+    So, it is told, does the code of arXiv:2007.01850, which no test here runs.  Without `boost` it is turned
+    there.  With `rotate` it is then turned about x, so that sum_i E_i (eta_i, phi_i) / r_i, with r_i the
+    distance from the axis, points along the beam.
     """
     total = p.sum(1)
     e, x, y, z = (total[:, k] for k in range(4))

@@ -17,7 +17,7 @@ def chamfer(first: Tensor, second: Tensor, of_first: Tensor, of_second: Tensor) 
     """Half of sum_i w_i min_j |a_i - b_j|^2 + sum_j v_j min_i |a_i - b_j|^2, shape (n,).
 
     Fan, Su, Guibas (1612.00603, 'Chamfer distance'), whose weights are 1; here w (n, L) and v (n, M) sum to
-    one, which makes it at most the mean square of any pairing.
+    one, which, where all weights are equal, makes it at most the mean square of any pairing.
     """
     square = squares(first, second)
     there, back = (square.min(dim).values for dim in (2, 1))

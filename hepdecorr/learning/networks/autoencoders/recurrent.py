@@ -73,6 +73,10 @@ class Recurrent(Autoencoder):
             each = (decoded.to(x.dtype) - x).square().mean(2)
             return (each * mask).sum(1) / mask.sum(1).clamp_min(1)
 
+    def made(self, decoded: Tensor, mask: Tensor) -> Tensor:
+        """Which of the decoded four-vectors are constituents: where padding is skipped, the first ones."""
+        return mask if self.padding == "read" else closed(decoded, mask)[1]
+
 
 def _steps(recurrent: nn.LSTM, x: Tensor) -> Tensor:
     """The steps (n, L, width) of an LSTM on (n, L, c)."""

@@ -30,8 +30,8 @@ class SetVAE(Autoencoder):
 
     distance: in training, 'matching' is the least of |xhat - x|^2 / 4n over all permutations, exactly;
     'chamfer' lets each find its nearest.  In the graph, and when epochs are judged, it is 'chamfer' always,
-    because ONNX holds no assignment; it is at most as large.  weigh: 'even', or by 'energy': a constituent
-    counts by its share of the energy in the frame.
+    because ONNX holds no assignment; it is at most as large where all weigh the same.  weigh: 'even', or by
+    'energy': a constituent counts by its share of the energy in the frame.
     """
 
     per: ClassVar[str] = "component"
