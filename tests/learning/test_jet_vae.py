@@ -149,6 +149,7 @@ def test_the_graph_gives_all_of_it_for_any_jets(events: Data, tmp_path: Path) ->
     folder = export(method, card=made_card(method), folder=tmp_path / "vae", sample=x, arrays=arrays)
     assert sorted(p.name for p in folder.iterdir()) == [
         "card.yaml",
+        "generator.onnx",
         "latents.npz",
         "tagger.onnx",
         "weights.npz",
