@@ -55,13 +55,15 @@ def plain(events: Data) -> tuple[JetVAE, dict[str, Any]]:
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_the_loss_is_that_of_the_slides(events: Data, reduction: str) -> None:
-    method = made(beta=0.3, reduction=reduction)
+    exposure = {"type": "KLOE", "margin": 9, "anneal": "constant"}
+    method = made(beta=0.3, reduction=reduction, exposure=exposure)
     tried = []
 
     @torch.no_grad()
     def play(players: Any, given: Data, recipe: Any, **_: Any) -> dict[str, Any]:
         player: Player = players["vae"]
         b = given.train.all.take(slice(0, 200))
+        b = b._replace(r=torch.linspace(0.2, 3, 200))  # as of a block `reweight`
         torch.manual_seed(1)
         seen = {k: float(v) for k, v in player.loss(b).items()}
         torch.manual_seed(1)
@@ -70,12 +72,18 @@ def test_the_loss_is_that_of_the_slides(events: Data, reduction: str) -> None:
         assert torch.equal(own.w > 0, good)
         mean, log_var = method.vae.network.encode(x, mask)
         draw = mean + (log_var / 2).exp() * torch.randn_like(mean)
-        share = own.w / own.w.sum()
+        share = own.w * own.r / (own.w * own.r).sum()
         missed = ((method.vae.network.decode(draw) - x) ** 2).flatten(1).sum(1) / (4 * LENGTH)
         normal = torch.distributions.Normal
         kl = torch.distributions.kl_divergence(normal(mean, (log_var / 2).exp()), normal(0.0, 1.0))
         reduced = kl.sum(1) if reduction == "sum" else kl.mean(1)
         wanted = {"mse": float((share * missed).sum()), "kl": float(0.3 * (share * reduced).sum())}
+        other = b.take(b.y == 1)
+        mean, log_var = method.vae.network.encode(*method.framing.jets(other.x)[:2])
+        outside = torch.distributions.kl_divergence(normal(mean, (log_var / 2).exp()), normal(0.0, 1.0))
+        weight = other.w * other.r / (other.w * other.r).sum()
+        apart = (weight * outside.sum(1)).sum() - (share * kl.sum(1)).sum()
+        wanted["kloe"] = 2 * max(0.0, 9 - float(apart))
         assert seen == pytest.approx(wanted, rel=1e-4)
         tried.append(reduction)
         return {"curves": {}}
