@@ -73,6 +73,11 @@ def test_faults_of_annealing_are_told(spec: object, message: str) -> None:
         Annealing.read(spec, where="anneal")  # type: ignore[arg-type]
 
 
+def test_an_epoch_that_begins_without_the_weight_is_not_full() -> None:
+    late = Annealing("constant", start=2.3)
+    assert [late.full(epoch, epochs=7) for epoch in (2, 3, 4)] == [False, False, True]
+
+
 def test_a_stage_that_is_over_before_the_weight_is_full() -> None:
     with pytest.raises(InputError, match="full for good after 25 epochs and the stage has 25 epochs"):
         Annealing().first(epochs=25)

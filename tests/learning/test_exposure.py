@@ -178,6 +178,15 @@ def test_matched_outliers_have_the_spectrum_of_background() -> None:
     assert torch.equal(once.take(400, epoch=0, turn=3).x, once.take(400, epoch=7, turn=3).x)
 
 
+def test_outliers_without_weight_are_not_drawn() -> None:
+    b = two_spectra(1000)
+    place = torch.arange(2000)
+    b = b._replace(x=place[:, None].float(), w=torch.where(place % 2 == 0, 0.0, 1.0))
+    drawn = Matched(Matching(("mass",)), b, nuisances=["mass"], seed=5).take(900, epoch=0, turn=0)
+    assert drawn.x.remainder(2).eq(1).all()
+    assert drawn.x.ge(1000).all()
+
+
 def test_outliers_without_overlap_are_refused_and_few_of_them_told(caplog: pytest.LogCaptureFixture) -> None:
     matching = Matching.read({"nuisance": "mass", "bins": 5}, where="match")
     with pytest.raises(InputError, match="'mass' of signal and of background have no overlap"):
