@@ -335,7 +335,9 @@ def compare(
     _analysis(config, overrides, only).compare(scans or [])
 
 
-@app.command(epilog="hepdecorr imagine analysis_configs/anomaly.yaml --only vae --jets 20000 --set seeds=[1]")
+@app.command(
+    epilog="hepdecorr imagine analysis_configs/anomaly.yaml --only plain --jets 20000 --set seeds=[1]"
+)
 def imagine(
     config: ConfigPath,
     overrides: Overrides = None,

@@ -405,6 +405,20 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
         ({"score": "density", "terms": [{"type": "DisCo", "nuisance": "jet_mass"}]}, "cannot be moved by"),
         ({"terms": [{"type": "MoDe", "nuisance": "jet_mass", "given": "all"}]}, "look at background alone"),
         ({"density": {"components": 0}}, "components must be at least 1"),
+        ({"beta": "much"}, "beta must be a number, not 'much'"),
+        ({"weigh": -1}, "weigh is -1; it must be finite"),
+        ({"latents": 2.5}, "latents must be a whole number of at least 1, not 2.5"),
+        ({"network": ["FullyConnected"]}, "network must be as {type: FullyConnected}"),
+        ({"network": {"hidden": [3]}}, "network must be as {type: FullyConnected}"),
+        ({"network": {"type": "FullyConnected", "hidden": [8, -1]}}, r"above 0, not \[8, -1\]"),
+        ({"frame": [20]}, "frame must be as {length: 20"),
+        ({"frame": {"length": 60}}, "frame: length 60 exceeds the"),
+        ({"frame": {"length": 2.5}}, "frame: length 2.5; it is a whole number"),
+        ({"frame": {"rotate": "maybe"}}, "rotate is true or false, not 'maybe'"),
+        ({"condition": 3}, "condition must name features of a row"),
+        ({"inputs": {"scale": "robust"}}, "inputs: they scale what 'condition' names"),
+        ({"reconstruct": "maybe"}, "reconstruct is true or false"),
+        ({"score": ["kl", "mse"]}, r"no score \['kl', 'mse'\]"),
     ],
 )  # fmt: skip
 def test_faults_in_the_yaml_are_named(change: dict[str, Any], message: str) -> None:
@@ -413,7 +427,10 @@ def test_faults_in_the_yaml_are_named(change: dict[str, Any], message: str) -> N
 
 
 def test_a_stage_too_short_for_its_annealing(events: Data) -> None:
-    with pytest.raises(InputError, match="full for good after 25 epochs and the stage has 6 epochs"):
+    with pytest.raises(
+        InputError,
+        match="exposure: kloe: anneal: it is full for good after 25 epochs and the stage has 6 epochs",
+    ):
         learned(events, exposure="KLOE")
 
 

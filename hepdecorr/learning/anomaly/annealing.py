@@ -74,7 +74,7 @@ class Annealing:
         """Whether the weight was 1 during this epoch, counted from 1: at its beginning, middle and end."""
         return all(self.at((epoch - share) / epochs, epochs=epochs) >= 1 for share in (1.0, 0.5, 1e-6))
 
-    def first(self, *, epochs: int) -> float:
+    def first(self, *, epochs: int, where: str = "anneal") -> float:
         """The fraction of the stage after which it is full for the first time.
 
         InputError where it is not full for good before the last epoch begins: no epoch would be judged by
@@ -83,7 +83,8 @@ class Annealing:
         per_unit = 1.0 if self.unit == "stage" else 1 / epochs
         if round(self._end * per_unit * epochs, DIGITS) > epochs - 1:
             raise InputError(
-                f"it is full for good after {self._end:g} {self.unit} and the stage has {epochs} epochs: "
-                "none is judged by the whole loss; give training: epochs, or a shorter start, rise or hold"
+                f"{where}: it is full for good after {self._end:g} {self.unit} and the stage has {epochs} "
+                "epochs: none is judged by the whole loss; give training: epochs, or a shorter start, rise "
+                "or hold"
             )
         return min(1.0, (self.start + (self.rise if self.shape != "constant" else 0.0)) * per_unit)

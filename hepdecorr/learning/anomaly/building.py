@@ -28,6 +28,15 @@ class Making:
     latents: int
     base: Path | None = None
 
+    def __post_init__(self) -> None:
+        spec: Any = self.spec  # from YAML, where both may be anything
+        latents: Any = self.latents
+        named = spec.get("type") if isinstance(spec, Mapping) else spec
+        if not isinstance(named, str):
+            raise InputError(f"network must be as {{type: FullyConnected}}, not {self.spec!r}")
+        if not isinstance(latents, int) or isinstance(latents, bool) or latents < 1:
+            raise InputError(f"latents must be a whole number of at least 1, not {self.latents!r}")
+
     @property
     def per(self) -> str:
         """How the network wants its jets scaled, see JetFrame."""
@@ -60,6 +69,14 @@ def read_exposures(spec: Any, *, base: Path | None) -> dict[str, Exposure]:
         name = type(made).__name__.lower()
         built[f"{name}_{len(built) + 1}" if name in built else name] = made
     return built
+
+
+def number(value: Any, *, key: str) -> float:
+    """The value of a key of the block; InputError where it is no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{key} must be a number, not {value!r}") from None
 
 
 def check_terms(terms: nn.ModuleDict, *, score: str) -> None:

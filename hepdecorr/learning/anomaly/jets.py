@@ -46,7 +46,7 @@ class Framing(nn.Module):
         per: str = "slot",
     ) -> None:
         super().__init__()
-        names = (condition,) if isinstance(condition, str) else tuple(condition)
+        names = _names(condition)
         for name in names:
             if name not in features:
                 raise InputError(f"condition: no feature {name!r}{catalogue.suggest(name, features)}")
@@ -57,10 +57,21 @@ class Framing(nn.Module):
             )
         self.form, self.names = Form(tuple(features), tuple(constituents), length), names
         self._columns = [list(features).index(name) for name in names]
+        if not isinstance(frame, Mapping | None):
+            raise InputError(f"frame must be as {{length: 20, boost: rest}}, not {frame!r}")
+        if inputs and not names:
+            raise InputError(
+                "inputs: they scale what 'condition' names, which is nothing; leave 'inputs' out"
+            )
         own = {"length": min(LENGTH, length), "per": per, **(frame or {})}
         self.frame: JetFrame = catalogue.build(
             {"type": "JetFrame", **own}, home=JetFrame.__module__, constituents=list(constituents)
         )
+        if self.length > length:
+            raise InputError(
+                f"frame: length {self.length} exceeds the {length} constituents that the tagger is given; "
+                "give 'length' of the tagger, and of 'constituents', as many"
+            )
         self.inputs = read_inputs(names, inputs)
 
     @property
@@ -112,3 +123,10 @@ class Framing(nn.Module):
         x = flat[:, : 4 * count].unflatten(1, (count, 4))
         given = flat[:, 5 * count : -1] if self._columns else None
         return Jets(x, flat[:, 4 * count : 5 * count] > 0.5, given, flat[:, -1] > 0.5)
+
+
+def _names(condition: Any) -> tuple[str, ...]:
+    names = (condition,) if isinstance(condition, str) else condition
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"condition must name features of a row, as [jet_mass], not {condition!r}")
+    return tuple(names)

@@ -36,7 +36,7 @@ class Standard(nn.Module):
 
     def __init__(self, score: str) -> None:
         super().__init__()
-        if score not in SCORES:
+        if str(score) not in SCORES:
             raise InputError(f"no score {score!r}{suggest(str(score), SCORES)}")
         self.score = score
         self.register_buffer("shift", torch.zeros(()))

@@ -65,7 +65,10 @@ class Matching:
     def rule(self, nuisances: Sequence[str]) -> Reweighting:
         """The same as weights; InputError where a nuisance is none."""
         spec = {"nuisances": list(self.nuisance), "bins": self.bins, "cap": self.cap}
-        return Reweighting.read(spec | {"of": "signal", "to": "background"}, known=nuisances)
+        try:
+            return Reweighting.read(spec | {"of": "signal", "to": "background"}, known=nuisances)
+        except InputError as err:
+            raise InputError(str(err).replace("reweight:", "exposure: match:", 1)) from err
 
 
 class Matched:

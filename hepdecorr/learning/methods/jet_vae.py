@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hepdecorr.errors import InputError
 from hepdecorr.learning import weights
 from hepdecorr.learning.anomaly.annealing import Annealing
 from hepdecorr.learning.anomaly.beta import Beta
-from hepdecorr.learning.anomaly.building import Making, check_terms, read_exposures
+from hepdecorr.learning.anomaly.building import Making, check_terms, number, read_exposures
 from hepdecorr.learning.anomaly.generating import JetGenerator
 from hepdecorr.learning.anomaly.jets import Framing
 from hepdecorr.learning.anomaly.loss import Loss
@@ -99,11 +101,13 @@ class JetVAE(Method):
             features, constituents, length, frame=frame, condition=condition, inputs=inputs, per=make.per
         )
         made = make(length=self.framing.length, condition=len(self.framing.names))
-        price = Beta(float(beta), reduction, latents)
+        price = Beta(number(beta, key="beta"), reduction, latents)
         self.vae = Variational(made, beta=price, score=score, components=self.density.components)
         self.growing = Annealing.read(beta_anneal, where="beta_anneal")
         self.exposures = read_exposures(exposure, base=base)
         self.needs_signal = bool(self.exposures)
+        if not isinstance(reconstruct, bool):
+            raise InputError(f"reconstruct is true or false, not {reconstruct!r}")
         self.reconstruct = reconstruct
         self.beside = (*SCORES, "means", *(("input_momenta", "output_momenta") if reconstruct else ()))
         self.terms = nn.ModuleDict(build_terms(terms, nuisances=nuisances, base=base))
@@ -111,7 +115,9 @@ class JetVAE(Method):
         self.dues = Dues(
             self.terms, read_holds(terms, list(self.terms)), scorer=Scorer(self.vae, self._logit)
         )
-        self.weigh, self._nuisances = float(weigh), list(nuisances)
+        self.weigh, self._nuisances = number(weigh, key="weigh"), list(nuisances)
+        if not 0 <= self.weigh < math.inf:
+            raise InputError(f"weigh is {self.weigh:g}; it must be finite and not negative")
         self._start = origin or ((base or Path()) / start_from if start_from else None)
         self.recipe, self.moves = read_training(training, where="method: training", defaults=DEFAULTS)
 
@@ -143,8 +149,9 @@ class JetVAE(Method):
         matched = match(self.exposures, every, nuisances=data.validation.nuisances, seed=seed)
         loss = Loss(self.vae, self.framing.jets, self.growing, self.exposures, self.dues, epochs, matched)
         self.dues.begin(every, data, play, turns=turns)
-        annealings = [self.growing, *(one.annealing for one in self.exposures.values())]
-        first = max(one.first(epochs=epochs) for one in annealings)
+        annealings = {"beta_anneal": self.growing}
+        annealings |= {f"exposure: {name}: anneal": one.annealing for name, one in self.exposures.items()}
+        first = max(one.first(epochs=epochs, where=where) for where, one in annealings.items())
         pay = Player(self.vae, lambda b: loss.bill(b, play), moves=self.moves, leaves=self.dues.leaves)
         costs = Costs(
             data.validation.nuisances, terms=dict(self.dues.each()), held=self.dues.held, weigh=self.weigh

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -78,9 +78,14 @@ class JetFrame(nn.Module):
         super().__init__()
         for name, value, known in (("boost", boost, BOOSTS), ("scale", scale, SCALES), ("per", per, PER)):
             if value not in known:
-                raise InputError(f"frame: no {name} {value!r}{suggest(value, known)}")
-        if length < 2:
-            raise InputError(f"frame: length {length!r}; a jet has 2 constituents at least")
+                raise InputError(f"frame: no {name} {value!r}{suggest(str(value), known)}")
+        given: Any = length  # from YAML, where it may be anything
+        if not isinstance(given, int) or given < 2:
+            raise InputError(
+                f"frame: length {length!r}; it is a whole number, and a jet has 2 constituents at least"
+            )
+        if not isinstance(rotate, bool):
+            raise InputError(f"frame: rotate is true or false, not {rotate!r}")
         self.length, self.boost, self.rotate, self.scale, self.per = length, boost, rotate, scale, per
         self._read = Reading(constituents)
         rows = length if per == "slot" else 1

@@ -84,6 +84,9 @@ def layers(
     """Linear layers with activations between them."""
     if activation not in ACTIVATIONS:
         raise InputError(f"no activation {activation!r}{suggest(activation, ACTIVATIONS)}")
+    given: Any = hidden  # from YAML, where it may be anything
+    if not isinstance(given, Sequence) or not all(isinstance(n, int) and n > 0 for n in given):
+        raise InputError(f"widths of layers must be a list of whole numbers above 0, not {hidden!r}")
     parts: list[nn.Module] = []
     for width in hidden:
         parts.append(nn.Linear(entering, width))
