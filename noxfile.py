@@ -11,7 +11,7 @@ nox.options.reuse_existing_virtualenvs = True
 INSTALL = ("-c", "constraints.txt", "-e", ".[all]")
 TEST = ("dcor", "hypothesis", "pytest")
 LINT = ("mypy", "ruff", "types-PyYAML")
-PEERS = ("hep_ml", "modeloss", "pythae")
+PEERS = ("hep_ml", "modeloss", "pythae", "POT")
 
 
 @nox.session
@@ -45,6 +45,8 @@ def benchmarks(session: nox.Session) -> None:
         "pythae_step",
         "constituents",
         "jet_chain",
+        "anomaly_training",
+        "anomaly_scores",
     ]
     for name in names:
         session.run("python", f"benchmarks/{name}.py")
