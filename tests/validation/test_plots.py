@@ -120,6 +120,22 @@ def test_more_taggers_than_columns_take_another_row(taggers, samples):
     assert len({round(ax.get_position().y0, 3) for ax in visible}) == 2
 
 
+@pytest.mark.parametrize(
+    ("values", "scale"), [([0.01, 2.0], "log"), ([1.0, 2.0], "linear"), ([-0.01, 2.0], "linear")]
+)
+def test_a_training_of_values_that_are_far_apart_is_logarithmic(values, scale):
+    drawn = plots.training_history({"vae/mse": values})
+    assert drawn.axes[0].get_yscale() == scale
+
+
+def test_many_curves_of_a_training_have_their_legend_beside_them():
+    drawn = plots.training_history({f"valid/curve {k}": [1.0 + k, 2.0 + k] for k in range(9)})
+    (ax,) = drawn.axes
+    drawn.canvas.draw()
+    assert len(ax.get_legend().get_texts()) == 9
+    assert ax.get_legend().get_window_extent().x0 > ax.get_window_extent().x1 - 20
+
+
 def test_history_without_values_is_refused():
     with pytest.raises(InputError, match="train at least one epoch"):
         plots.training_history({"tagger/loss": {}})

@@ -57,7 +57,7 @@ def roc_curves(curves: Mapping[str, Sequence[Roc]], *, least: float = 0.0, title
     ax.set_xlabel("Signal efficiency")
     ax.set_ylabel("Background rejection 1 / efficiency")
     ax.set_title(title, loc="left")
-    legend_where(drawn, ax, "lower left")
+    legend_where(drawn, ax, "best")  # a weak score has its curve where a good one leaves room
     return drawn
 
 

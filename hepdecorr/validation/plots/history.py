@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation.plots.style import COLOURS, LINES, MARKERS, grid, styled
+from hepdecorr.validation.plots.style import COLOURS, FEW, LINES, MARKERS, grid, styled
+
+WIDE = 50.0  # ratio of the largest to the smallest value from which on a panel is logarithmic
 
 History = Mapping[str, Mapping[Any, float | None] | Sequence[float | None]]
 
@@ -26,7 +28,8 @@ def training_history(
 
     history: curve -> {epoch: value} (keys may be strings, as JSON makes them) or a list from epoch 1 on; a
     name without a slash is a panel of its own. turns: (first epoch, last epoch, player) spans, shaded in
-    every panel. references: 'panel/curve' -> a level to hold against, such as an adversary's floor.
+    every panel. references: 'panel/curve' -> a level to hold against, such as an adversary's floor.  A panel
+    of positive values that are far apart is logarithmic.
     """
     panels: dict[str, list[tuple[str, list[float], list[float]]]] = {}
     for name, curve in history.items():
@@ -62,11 +65,21 @@ def training_history(
         ax.set_title(panel, loc="left")
         ax.set_xlabel("Epoch")
         ax.tick_params(labelbottom=True)
-        ax.legend(loc="best")
+        if _far_apart([value for _, _, values in curves for value in values]):
+            ax.set_yscale("log")
+        if len(ax.get_legend_handles_labels()[1]) > FEW:
+            ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.03), fontsize=7)
+        else:
+            ax.legend(loc="best")
     if players:
         patches = [Patch(color=_shade(number), label=f"turn: {name}") for number, name in enumerate(players)]
         drawn.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 6))
     return drawn
+
+
+def _far_apart(values: Sequence[float]) -> bool:
+    finite = [value for value in values if np.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > WIDE * min(finite)
 
 
 def _shade(player: int) -> str:
