@@ -242,7 +242,7 @@ def test_an_interrupted_step_says_how_to_go_on(analysis: Path, tmp_path: Path) -
         (["taggers.plain.type=Tager"], r"taggers\.plain.*no 'Tager'.*did you mean 'Tagger'"),
         (["taggers.disco.terms.0.type=Disco"], r"taggers\.disco.*no 'Disco'.*did you mean 'DisCo'"),
         (["taggers.disco.terms.0.strenth=3"], r"taggers\.disco.*'strenth'.*did you mean 'strength'"),
-        (["taggers.plain.network={type: MLP, hidden: 3}"], r"taggers\.plain.*wrong type"),
+        (["taggers.plain.network={type: MLP, hidden: 3}"], r"taggers\.plain.*widths of layers .* not 3"),
         (["taggers.disco.terms.0.strength=strong"], r"taggers\.disco.*'strong'"),
         (["samples.datasets.signal.files=absent.root"], r"no file absent\.root"),
         (["samples.datasets.signal.files=absent*.root"], r"no file matches absent"),

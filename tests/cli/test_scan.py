@@ -208,7 +208,7 @@ def test_a_point_that_fails_is_told_and_the_others_go_on(
         ("trainin.epochs=1", "no 'trainin'; did you mean 'training'"),
         ("training.epoch=1", "'epoch'; did you mean 'epochs'"),
         ("terms.7.strength=1", "there is no '7' there"),
-        ("network.hidden=wide", "wrong type"),
+        ("network.hidden=wide", "widths of layers must be a list of whole numbers above 0, not 'wide'"),
         ("terms.0.strength=log:0:1:3", "both ends above zero"),
     ],
 )
