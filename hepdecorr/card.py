@@ -67,6 +67,22 @@ class WorkingPoint(_Part):
     background_events: int  # how many background events the threshold was fixed on
 
 
+class Context(_Part):
+    """Of a tagger that is told of each event's group: how the group's code comes from all of its events.
+
+    Beside the tagger lie `members.onnx`, from the input `features` of the tagger to `summands` (events, m),
+    and `group.onnx`, from `sums` (groups, m) and `counts` (groups,) to `mean` and `log_var` (groups, d).  The
+    mean is the tagger's input `context`, whose features are named code_0, code_1, ...
+    """
+
+    of: tuple[str, ...]  # features whose values name the group
+    latents: int = Field(ge=1)  # d
+    summands: int = Field(ge=1)  # m
+    counts: tuple[int, int, int]  # smallest, median and largest number of events in a group of training
+    members: str  # sha256 of members.onnx
+    group: str  # sha256 of group.onnx
+
+
 class Card(_Part):
     """All that is known of a trained tagger."""
 
@@ -80,6 +96,7 @@ class Card(_Part):
     outputs: tuple[str, ...] = ("score", "logit")
     nuisances: tuple[Nuisance, ...]
     objects: dict[str, Any] = Field(default_factory=dict)  # what a row is: the collection, ...; {}: an event
+    context: Context | None = None
     conventions: dict[str, str] = Field(default_factory=dict)
     table_fingerprint: str
     config_hash: str

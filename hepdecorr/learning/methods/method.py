@@ -15,6 +15,7 @@ from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch, Data
 from hepdecorr.learning.generator import Generator
+from hepdecorr.learning.grouping import Grouping
 from hepdecorr.learning.moves import Moves, read_settings
 from hepdecorr.learning.players import Recipe
 from hepdecorr.learning.training import Play
@@ -27,11 +28,18 @@ class Method(nn.Module):
 
     One that gives more than a score names it in `beside`: further outputs of the graph.  One that learns
     from background alone says so in `needs_signal`, for its class or for how it was made.
+
+    One that learns from groups (runs, eras) says so in `whole`: its batches then hold whole groups, rows of a
+    group side by side and groups numbered from 0 in each batch.  Its tagger is told `context` numbers of each
+    event's group: `logit`, `further` and `answers` take rows (n, width + context), with the code behind the
+    features, `rows` makes them of a batch, and `grouping` says how codes come from events.
     """
 
     beside: tuple[str, ...] = ()
     measured: dict[str, Any] = {}  # figures of its training that the card is to keep
     needs_signal: bool = True
+    whole: bool = False
+    context: int = 0
 
     @abstractmethod
     def learn(self, data: Data, play: Play) -> None:
@@ -40,6 +48,14 @@ class Method(nn.Module):
     @abstractmethod
     def logit(self, x: Tensor) -> Tensor:
         """Log odds of signal, shape (n,), for raw rows of shape (n, width) as Form packs them."""
+
+    def rows(self, b: Batch) -> Tensor:
+        """What `logit` takes of these events; with a context, of whole groups."""
+        return b.x
+
+    def grouping(self) -> Grouping | None:
+        """How the code of a group comes from its events; None without a context."""
+        return None
 
     def reveal(self, validation: Batch) -> Arrays:  # noqa: ARG002
         """Arrays by name that a report shows and the graph does not tell; none for most methods."""
