@@ -211,6 +211,29 @@ def generate_toys(
         steps.generate(console, "toys", one, out=file, events=events, seed=seed)
 
 
+@generate.command(
+    "exam-scores", epilog="hepdecorr generate exam-scores --groups 32768 --out data/exam_scores.root"
+)
+def generate_exam_scores(
+    out: Annotated[Path, typer.Option(help="ROOT file, or the folder for it.")] = Path(),
+    groups: Annotated[int, typer.Option(help="Schools, each of 8 + Poisson(16) students.")] = 32_768,
+    noise: Annotated[float, typer.Option(help="Standard deviation of a score's error.")] = 0.5,
+    same_size: Annotated[
+        bool, typer.Option("--same-size", help="64 schools at a time share one size, as the authors' do.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --workers.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "--jobs", help="Processes.")] = 1,
+) -> None:
+    """Generate exam scores by school, x = 2 mu + (sigma^2 + 1) v + eps: groups with a common unknown."""
+    from hepdecorr.cli import steps
+    from hepdecorr.samples.exam_scores import PROCESSES, Options
+
+    file = out if out.suffix == ".root" else out / "exam_scores.root"
+    asked = {"groups": groups, "seed": seed, "workers": workers}
+    options = Options(noise=noise, same_size=same_size)
+    steps.generate(console, "exam-scores", PROCESSES[0], out=file, options=options, **asked)
+
+
 def _collisions(sample: str, *, told: str, epilog: str) -> None:
     """Add the verb of a sample of whole pp collisions."""
 

@@ -426,11 +426,11 @@ def generate(console: Console, sample: str, process: str, *, out: Path, **option
 
     room = find_sample(sample)
     with show.progress(console) as bars:
-        total = options.get("events") or options.get("candidates") or options.get("jets")
+        total = next(filter(None, map(options.get, ("events", "candidates", "jets", "groups"))), None)
         task = bars.add_task(f"{sample} {process}", total=total, note="")
         summary = room.generate(process, out=out, progress=show.Advance(bars, task), **options)
     console.print(
-        f"[bold]{out}[/]: {summary.stored:,} {summary.noun} from {summary.events:,} events "
+        f"[bold]{out}[/]: {summary.stored:,} {summary.noun} from {summary.events:,} {summary.unit} "
         f"in {summary.seconds:.0f} s",
         highlight=False,
         soft_wrap=True,

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         @property
         def noun(self) -> str: ...
         @property
+        def unit(self) -> str: ...
+        @property
         def cutflow(self) -> dict[str, int]: ...
         @property
         def seconds(self) -> float: ...
@@ -48,6 +50,7 @@ GENERATORS = {
     "bsgamma": "hepdecorr.samples.bsgamma",
     "jets": "hepdecorr.samples.jets",
     "toys": "hepdecorr.samples.toys",
+    "exam-scores": "hepdecorr.samples.exam_scores",
     "hbb": "hepdecorr.samples.hbb",
     "hmumu": "hepdecorr.samples.hmumu",
 }

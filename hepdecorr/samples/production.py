@@ -33,7 +33,8 @@ def luminosity_block(seed: int, job: int) -> int:
 class Request:
     """What is asked for: `events` to generate or `wanted` objects to store, in jobs of `size` events.
 
-    noun: what the objects are called.  Raises InputError for what cannot be had.
+    noun: what the objects are called; unit: what is generated, events or groups of them.  Raises InputError
+    for what cannot be had.
     """
 
     process: str
@@ -43,17 +44,21 @@ class Request:
     size: int
     options: Any
     noun: str = "candidates"
+    unit: str = "events"
 
     def __post_init__(self) -> None:
         if (self.events is None) == (self.wanted is None):
-            raise InputError(f"give either the events to generate or the {self.noun} to store")
-        for name, value in (("events", self.events), (self.noun, self.wanted), ("job_events", self.size)):
+            raise InputError(f"give either the {self.unit} to generate or the {self.noun} to store")
+        size = f"job_{self.unit}"
+        for name, value in ((self.unit, self.events), (self.noun, self.wanted), (size, self.size)):
             if value is not None and value <= 0:
                 raise InputError(f"{name} must be above 0, not {value}")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, but is {self.seed}")
         if self.events is not None and self.events > self.size * (BLOCKS - 1):
-            raise InputError(f"{self.events} events take more than {BLOCKS - 1} jobs; give larger job_events")
+            raise InputError(
+                f"{self.events} {self.unit} take more than {BLOCKS - 1} jobs; give larger job_{self.unit}"
+            )
 
     def job(self, number: int) -> Job:
         """Job `number`, counted from 1."""
@@ -151,8 +156,8 @@ class Tally:
 class Summary:
     """What `generate` made.
 
-    events: generated events behind the file; stored: objects stored (`noun` names them); jobs: how many;
-    cutflow: events left after each stage; seconds: wall time.
+    events: generated events behind the file, or what `unit` says; stored: objects stored (`noun` names them);
+    jobs: how many; cutflow: events left after each stage; seconds: wall time.
     """
 
     out: Path
@@ -164,6 +169,7 @@ class Summary:
     jobs: int
     cutflow: dict[str, int]
     seconds: float
+    unit: str = "events"
 
     @property
     def candidates(self) -> int:
@@ -217,6 +223,7 @@ def produce(
         jobs=len(tally.objects),
         cutflow=dict(tally.cutflow),
         seconds=time.perf_counter() - started,
+        unit=request.unit,
     )
 
 
