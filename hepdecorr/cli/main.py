@@ -71,7 +71,8 @@ def _options(
 
 @generate.command(
     "bsgamma",
-    epilog="hepdecorr generate bsgamma --process continuum --candidates 50000 --workers 8 --out bkg.root",
+    epilog="hepdecorr generate bsgamma --process continuum --candidates 50000 --workers 8 --out bkg.root; "
+    "hepdecorr generate bsgamma --runs 100 --photon-scale 0.02 --beam-shift 0.0025 --candidates 15000",
 )
 def generate_bsgamma(
     out: Annotated[Path, typer.Option(help="Folder, or with --process a ROOT file.")] = Path(),
@@ -88,12 +89,33 @@ def generate_bsgamma(
     ] = False,
     isr: Annotated[bool, typer.Option("--isr", help="Photons from the beams in the continuum.")] = False,
     compact: Annotated[bool, typer.Option("--compact", help="Round and compress, for small files.")] = False,
+    runs: Annotated[
+        int | None, typer.Option(help="Runs with hidden conditions, which both processes share.")
+    ] = None,
+    photon_scale: Annotated[
+        float | None,
+        typer.Option(help="Spread of the scale of photon energies over the runs.", show_default="0.02"),
+    ] = None,
+    beam_shift: Annotated[
+        float | None,
+        typer.Option(help="Spread of a beam's energy over the runs, GeV.", show_default="0.0025"),
+    ] = None,
+    conditions_seed: Annotated[
+        int | None, typer.Option(help="Runs of the same seed have the same conditions.", show_default="1")
+    ] = None,
 ) -> None:
     """Generate B -> K*0 gamma and its continuum background, through a parametrised detector."""
     from hepdecorr.cli import steps
     from hepdecorr.samples.bsgamma import PROCESSES, Options
 
-    options = Options(kaon_id=kaon_id, keep_either=keep_either, isr=isr, compact=compact)
+    hidden = {"photon_scale": photon_scale, "beam_shift": beam_shift, "seed": conditions_seed}
+    options = Options(
+        kaon_id=kaon_id,
+        keep_either=keep_either,
+        isr=isr,
+        compact=compact,
+        conditions=_conditions(runs, hidden),
+    )
     for one, file in _files("bsgamma", PROCESSES, process=process, out=out).items():
         steps.generate(
             console,
@@ -269,6 +291,20 @@ _collisions(
     told="Generate signal (H -> mu mu) and dy (Z/gamma* -> mu mu) at 13 TeV, in the branches of NanoAOD.",
     epilog="hepdecorr generate hmumu --candidates 50000 --jobs 8 --out data",
 )
+
+
+def _conditions(runs: int | None, hidden: dict[str, Any]) -> Any:
+    """What changes from run to run, where there are runs; of `hidden`, None stands for what is usual."""
+    from hepdecorr.samples.bsgamma import Conditions
+
+    given = {name: value for name, value in hidden.items() if value is not None}
+    if runs is not None:
+        return Conditions(runs, **given)
+    if given:
+        raise InputError(
+            "--photon-scale, --beam-shift and --conditions-seed are of runs: say how many with --runs"
+        )
+    return None
 
 
 def _files(sample: str, processes: Iterable[str], *, process: str | None, out: Path) -> dict[str, Path]:

@@ -20,8 +20,9 @@ class BsgammaSchema(NanoAODSchema):
     """NanoAOD's habit for one B candidate per event in e+e- collisions.
 
     `Track` are candidates (four-vectors with charge), `Photon` four-vectors, both lists; `Bcand` (a
-    four-vector) and `Beam` are records with one entry per event.  None of NanoAOD's cross-references and
-    stand-in branches apply: a Photon_mass in the file is used, and made as zeros only where there is none.
+    four-vector) and `Beam` are records with one entry per event, as are the true `Conditions` of samples
+    with runs.  None of NanoAOD's cross-references and stand-in branches apply: a Photon_mass in the file is
+    used, and made as zeros only where there is none.
     """
 
     vectors: ClassVar[dict[str, str]] = {

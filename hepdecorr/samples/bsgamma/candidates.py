@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hepdecorr.errors import InputError
 from hepdecorr.samples.bsgamma import kinematics as kin
+from hepdecorr.samples.bsgamma.conditions import Conditions
 from hepdecorr.samples.bsgamma.detector import Photons, Tracks
 
 PHOTON_STAR_MIN, PHOTON_STAR_MAX = 1.8, 3.4
@@ -29,7 +30,8 @@ class Options:
     sculpts the corrected mass (protect `mbcCorr` only in such a sample);
     kaon_id: ask for an identified kaon and pion (a tenth of the background remains);
     isr: photons from the initial state of the continuum (slower, about 2 % of the candidates);
-    compact: round floats to what the detector resolves and compress hard, for small files.
+    compact: round floats to what the detector resolves and compress hard, for small files;
+    conditions: runs with hidden shifts of the photons' scale and of the beams; None: one run a process.
     """
 
     de_max: float = 0.5
@@ -39,6 +41,7 @@ class Options:
     kaon_id: bool = False
     isr: bool = False
     compact: bool = False
+    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
         for name in ("de_max", "mkst_window"):

@@ -71,17 +71,23 @@ class Photons(NamedTuple):
         return kin.four_vector(self.pt, self.eta, phi=self.phi, mass=np.zeros(len(self.pt)))
 
 
-def detect(particles: Particles, rng: np.random.Generator) -> tuple[Tracks, Photons]:
-    """What the detector sees of stable particles."""
+def detect(
+    particles: Particles, rng: np.random.Generator, *, photon_scale: kin.Floats | None = None
+) -> tuple[Tracks, Photons]:
+    """What the detector sees of stable particles.
+
+    photon_scale: of each event (events,), the factor by which it measures all photon energies wrongly.
+    """
     p4 = kin.to_laboratory(particles.p4)
     theta = np.arctan2(np.hypot(p4[:, 0], p4[:, 1]), p4[:, 2])
     inside = (theta > THETA_MIN) & (theta < THETA_MAX)
     species = np.abs(particles.id)
+    scale = np.ones(len(p4)) if photon_scale is None else photon_scale[particles.event]
     charged = inside & np.isin(species, list(TRACK_SPECIES))
     neutral = inside & (species == 22)
     return (
         _tracks(particles.take(charged), p4[charged], rng=rng),
-        _photons(particles.take(neutral), p4[neutral], rng=rng),
+        _photons(particles.take(neutral), p4[neutral], scale=scale[neutral], rng=rng),
     )
 
 
@@ -146,7 +152,7 @@ def identify(species: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np
     return taken_for
 
 
-def _photons(particles: Particles, p4: kin.Floats, *, rng: np.random.Generator) -> Photons:
+def _photons(particles: Particles, p4: kin.Floats, *, scale: kin.Floats, rng: np.random.Generator) -> Photons:
     count = len(p4)
     _, theta, phi = _angles(p4)
     true = np.maximum(p4[:, 3], PHOTON_ENERGY_MIN)
@@ -154,7 +160,7 @@ def _photons(particles: Particles, p4: kin.Floats, *, rng: np.random.Generator) 
     # Leakage behind and beside the crystals: 15 % of the photons lose energy.
     leaks = rng.random(count) < 0.15
     pull = np.where(leaks, -np.abs(pull) - rng.exponential(size=count), pull)
-    energy = p4[:, 3] * (1.0 + pull * np.hypot(0.02, 0.0066 / true))
+    energy = scale * p4[:, 3] * (1.0 + pull * np.hypot(0.02, 0.0066 / true))
     angle = 0.004 / np.sqrt(true)
     measured = np.clip(theta + angle * rng.normal(size=count), 0.01, np.pi - 0.01)
     phi = phi + angle * rng.normal(size=count) / np.maximum(np.sin(theta), 0.05)

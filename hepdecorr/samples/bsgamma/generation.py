@@ -23,6 +23,9 @@ PROCESSES = ("signal", "continuum")
 SIGNAL_B = 9000511
 SIGNAL_KSTAR = 9000313
 ENERGY_SPREAD = 0.005
+# Behind the event itself, two beams and what collides.
+_FIRST_B = 5
+_COLUMNS = ("id", "status", "mother1", "daughter1", "daughter2", "pol")
 
 _SETTINGS = {
     "continuum": (
@@ -71,10 +74,14 @@ class Particles(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Generated events: their stable particles, and the flavour of each event (1-4: quarks, 5: B pair)."""
+    """Generated events: their stable particles, and of each event
+
+    the flavour (1-4: quarks, 5: B pair) and the run, counted from 0.
+    """
 
     particles: Particles
     flavour: NDArray[np.int32]
+    run: NDArray[np.int64]
 
     @property
     def size(self) -> int:
@@ -93,25 +100,35 @@ def settings(process: str, *, isr: bool = False) -> list[str]:
     return lines
 
 
-def make_generator(process: str, *, seed: int, rng: np.random.Generator, isr: bool = False) -> Generator:
+def make_generator(
+    process: str,
+    *,
+    seed: int,
+    rng: np.random.Generator,
+    isr: bool = False,
+    beam_shifts: kin.Floats | None = None,
+) -> Generator:
     """A function from a number of events to a Batch.
 
     seed: Pythia's, 1 to 900,000,000; rng: for what Pythia does not decide (beam spread, direction of the
-    B mesons, angle of the K*0 decay).
+    B mesons, angle of the K*0 decay, run).  beam_shifts: of the energy of a beam in each run, GeV; None: all
+    events are of one run without a shift.
     """
     pythia = configured(settings(process, isr=isr), seed=seed)
     source = None
-    decay_rng = rng
     if process == "signal":
-        pairs_rng, decay_rng = rng.spawn(2)
-        source = _pair_source(pythia8(), pairs_rng)
+        pairs_rng, rng = rng.spawn(2)
+        source = _pair_source(pythia8(), pairs_rng, beam_shifts)
         pythia.setLHAupPtr(source)
     initialise(pythia, process)
 
     def generate(events: int) -> Batch:
         record = batch(pythia, events, process=process).prt
         # To name `source` here keeps it alive: Pythia calls back into it but holds no reference.
-        return _continuum_batch(record) if source is None else _signal_batch(record, decay_rng)
+        if source is not None:
+            return _signal_batch(record, rng)
+        made = _continuum_batch(record)
+        return made if beam_shifts is None else rescaled(made, beam_shifts, rng=rng)
 
     return generate
 
@@ -120,7 +137,7 @@ def _flat(record: Any) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], NDAr
     """Columns of all particles of a batch, the event of each particle, the first particle of each event."""
     counts = np.asarray(ak.num(record), dtype=np.int64)
     rows = ak.flatten(record)
-    columns = {name: np.asarray(rows[name]) for name in ("id", "status", "mother1", "daughter1", "daughter2")}
+    columns = {name: np.asarray(rows[name]) for name in _COLUMNS}
     columns["p4"] = np.column_stack([np.asarray(rows.p[name]) for name in ("px", "py", "pz", "e")])
     return columns, np.repeat(np.arange(len(counts)), counts), np.cumsum(counts) - counts
 
@@ -145,13 +162,29 @@ def _continuum_batch(record: Any) -> Batch:
     events, leading = np.unique(event[outgoing], return_index=True)
     flavour = np.zeros(len(first), dtype=np.int32)
     flavour[events] = np.abs(columns["id"][outgoing[leading]])
-    return Batch(_stable(columns, event, first), flavour)
+    return Batch(_stable(columns, event, first), flavour, np.zeros(len(first), dtype=np.int64))
+
+
+def rescaled(batch: Batch, beam_shifts: kin.Floats, *, rng: np.random.Generator) -> Batch:
+    """Continuum events in runs drawn at random, their momenta scaled with the energy of the beams.
+
+    To scale momenta instead of generating at each energy is good to a thousandth: multiplicities, which grow
+    with the logarithm of the energy, stay, and masses do not scale, so that a tenth of a shift is missing.
+    """
+    run = rng.integers(len(beam_shifts), size=batch.size)
+    particles = batch.particles
+    factor = (1.0 + beam_shifts / kin.BEAM_STAR)[run[particles.event]]
+    mass = kin.invariant_mass(particles.p4)
+    p4 = kin.with_mass(np.column_stack([factor[:, None] * particles.p4[:, :3], mass]), mass)
+    return Batch(particles._replace(p4=p4), batch.flavour, run)
 
 
 def _signal_batch(record: Any, rng: np.random.Generator) -> Batch:
     columns, event, first = _flat(record)
     _polarise(columns, first, rng=rng)
-    return Batch(_stable(columns, event, first), np.full(len(first), 5, dtype=np.int32))
+    # The spin of a spinless meson, which Pythia hands on unused, says the run.
+    run = np.rint(columns["pol"][first + _FIRST_B]).astype(np.int64)
+    return Batch(_stable(columns, event, first), np.full(len(first), 5, dtype=np.int32), run)
 
 
 def _polarise(
@@ -196,12 +229,21 @@ def _around(axis: kin.Floats, cosine: kin.Floats, *, phi: kin.Floats) -> kin.Flo
     )
 
 
-def draw_pairs(count: int, rng: np.random.Generator) -> tuple[kin.Floats, NDArray[np.int64]]:
+def draw_pairs(
+    count: int, rng: np.random.Generator, *, beam_shift: kin.Floats | None = None
+) -> tuple[kin.Floats, NDArray[np.int64]]:
     """Momenta (count, 4) of the signal B in the CM frame, and +1 where it is a B0, -1 where an anti-B0.
 
     sqrt(s) has the spread of the beams; Upsilon(4S) -> B anti-B from e+e- goes as sin^2 of the polar angle.
+    beam_shift: of each pair (count,), GeV by which a beam's energy is off.
     """
     energy = rng.normal(kin.SQRT_S, ENERGY_SPREAD, count) / 2
+    if beam_shift is not None:
+        energy += beam_shift
+        # There are no pairs below the threshold, which beams that are off come near.
+        while (below := energy < kin.B0_MASS).any():
+            again = rng.normal(kin.SQRT_S, ENERGY_SPREAD, int(below.sum())) / 2
+            energy[below] = again + beam_shift[below]
     size = kin.root(np.maximum(energy**2 - kin.B0_MASS**2, 1e-6))
     cosine = kin.sin2_cosine(rng.random(count))
     beam = np.broadcast_to([0.0, 0.0, 1.0], (count, 3))
@@ -210,15 +252,17 @@ def draw_pairs(count: int, rng: np.random.Generator) -> tuple[kin.Floats, NDArra
     return kin.with_mass(size[:, None] * direction, kin.B0_MASS), sign
 
 
-def _pair_source(module: Any, rng: np.random.Generator) -> Any:
-    """A Les Houches source of B meson pairs for Pythia.setLHAupPtr."""
+def _pair_source(module: Any, rng: np.random.Generator, beam_shifts: kin.Floats | None) -> Any:
+    """A Les Houches source of B meson pairs for Pythia.setLHAupPtr, in runs drawn at random."""
+    # Apart from `rng`, so that events without runs stay what they were.
+    run_rng = rng.spawn(1)[0]
 
     class Pairs(module.LHAup):
         block = 5000
 
         def __init__(self) -> None:
             super().__init__()
-            self.waiting: list[tuple[list[float], int]] = []
+            self.waiting: list[tuple[list[float], int, int]] = []
 
         def setInit(self) -> bool:  # noqa: N802 (Pythia's name)
             # A little above sqrt(s): the spread of the beams must not ask for more than there is.
@@ -230,13 +274,15 @@ def _pair_source(module: Any, rng: np.random.Generator) -> Any:
 
         def setEvent(self, process: int = 0) -> bool:  # noqa: N802, ARG002 (Pythia's signature)
             if not self.waiting:
-                p4, sign = draw_pairs(self.block, rng)
-                self.waiting = list(zip(p4.tolist(), sign.tolist(), strict=True))
-            (x, y, z, e), b0 = self.waiting.pop()
+                run = run_rng.integers(1 if beam_shifts is None else len(beam_shifts), size=self.block)
+                shift = None if beam_shifts is None else beam_shifts[run]
+                p4, sign = draw_pairs(self.block, rng, beam_shift=shift)
+                self.waiting = list(zip(p4.tolist(), sign.tolist(), run.tolist(), strict=True))
+            (x, y, z, e), b0, of_run = self.waiting.pop()
             self.setProcess(1, 1.0, 2.0 * e)
             self.addParticle(11, -1, 0, 0, 0, 0, 0.0, 0.0, e, e, kin.TRACK_MASS[11])
             self.addParticle(-11, -1, 0, 0, 0, 0, 0.0, 0.0, -e, e, kin.TRACK_MASS[11])
-            self.addParticle(b0 * SIGNAL_B, 1, 1, 2, 0, 0, x, y, z, e, kin.B0_MASS)
+            self.addParticle(b0 * SIGNAL_B, 1, 1, 2, 0, 0, x, y, z, e, kin.B0_MASS, 0.0, float(of_run))
             self.addParticle(-b0 * 511, 1, 1, 2, 0, 0, -x, -y, -z, e, kin.B0_MASS)
             return True
 

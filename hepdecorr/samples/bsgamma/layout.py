@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from hepdecorr.samples.bsgamma import kinematics as kin
 from hepdecorr.samples.bsgamma.candidates import Candidates
+from hepdecorr.samples.bsgamma.conditions import Conditions
 from hepdecorr.samples.bsgamma.detector import Photons, Tracks
 from hepdecorr.samples.columns import Chunk, Collection, Columns
 
 RUN = {"signal": 1, "continuum": 2}
+# Signal and continuum share runs where there are conditions, so events of each process begin elsewhere.
+EVENTS_APART = 1_000_000_000
 
 EVENT_BRANCHES = {
     "run": "uint32",
@@ -44,6 +47,8 @@ EVENT_BRANCHES = {
     "Bcand_mPi0": "float32",
     "Bcand_mEta": "float32",
 }
+# Only of samples with runs: their true shifts, which an analysis does not know.
+CONDITIONS_BRANCHES = {"Conditions_photonScale": "float32", "Conditions_beamShift": "float32"}
 COLLECTION_BRANCHES = {
     "Track": {
         "pt": "float32",
@@ -79,19 +84,26 @@ COMPACT_BITS = {
 }
 
 
+def event_branches(conditions: Conditions | None) -> dict[str, str]:
+    """Types by name of the branches with one value an event."""
+    return EVENT_BRANCHES | ({} if conditions is None else CONDITIONS_BRANCHES)
+
+
 def build(
     tracks: Tracks,
     photons: Photons,
     *,
     candidates: Candidates,
     flavour: NDArray[np.int32],
+    run: NDArray[np.int64],
     process: str,
     luminosity_block: int,
     first_event: int,
+    conditions: Conditions | None = None,
 ) -> Chunk:
     """The branches of the events that have a candidate.
 
-    flavour: of every generated event (Batch.flavour); first_event: number of the first generated event.
+    flavour, run: of every generated event (as in Batch); first_event: number of the first generated event.
     """
     events = len(candidates.event)
     index = np.full(len(flavour), -1)
@@ -126,11 +138,25 @@ def build(
         "Bcand_mPi0": pi0,
         "Bcand_mEta": eta,
     }
+    if conditions is not None:
+        values |= _conditions(conditions, run[candidates.event], process=process, event=values["event"])
     columns = {
         name: np.broadcast_to(np.asarray(values[name], dtype=dtype), (events,))
-        for name, dtype in EVENT_BRANCHES.items()
+        for name, dtype in event_branches(conditions).items()
     }
     return Chunk(columns, {"Track": Collection(n_track, track), "Photon": Collection(n_photon, photon)})
+
+
+def _conditions(
+    conditions: Conditions, run: NDArray[np.int64], *, process: str, event: NDArray[np.int64]
+) -> dict[str, Any]:
+    shifts = conditions.shifts()
+    return {
+        "run": conditions.number(run),
+        "event": RUN[process] * EVENTS_APART + event,
+        "Conditions_photonScale": shifts.photon_scale[run],
+        "Conditions_beamShift": shifts.beam_shift[run],
+    }
 
 
 def _candidate(candidates: Candidates) -> dict[str, Any]:

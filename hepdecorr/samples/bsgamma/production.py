@@ -18,8 +18,10 @@ from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.samples.bsgamma import generation, layout
 from hepdecorr.samples.bsgamma.candidates import PHOTON_STAR_MIN, STAGES, Options, find_candidates
+from hepdecorr.samples.bsgamma.conditions import Conditions
 from hepdecorr.samples.bsgamma.detector import detect
 from hepdecorr.samples.bsgamma.generation import PROCESSES, Batch, Particles
+from hepdecorr.samples.bsgamma.kinematics import Floats
 from hepdecorr.samples.columns import Chunk, compacted, join
 from hepdecorr.samples.jobs import seeds
 from hepdecorr.samples.keeping import keeping
@@ -66,7 +68,7 @@ def generate(
             kept,
             request,
             out=out,
-            branches=layout.EVENT_BRANCHES,
+            branches=layout.event_branches(request.options.conditions),
             collections=layout.COLLECTION_BRANCHES,
             stages=STAGES,
             finish=partial(_finish, request),
@@ -92,7 +94,7 @@ def _provenance(request: Request, tally: Tally) -> dict[str, Any]:
             "candidates": request.wanted,
             "job_events": request.size,
         },
-        "options": asdict(request.options),
+        "options": _options(request.options),
         "generated": tally.generated,
         "sumw": tally.sumw,
         "cutflow": tally.cutflow,
@@ -101,6 +103,19 @@ def _provenance(request: Request, tally: Tally) -> dict[str, Any]:
         "mantissa_bits": layout.COMPACT_BITS if request.options.compact else {},
         "versions": _versions(),
     }
+
+
+def _options(options: Options) -> dict[str, Any]:
+    """As a file tells of them: of conditions only one that has them."""
+    told = asdict(options)
+    if told["conditions"] is None:
+        del told["conditions"]
+    return told
+
+
+def _read_options(told: dict[str, Any]) -> Options:
+    conditions = told.get("conditions")
+    return Options(**told | {"conditions": None if conditions is None else Conditions(**conditions)})
 
 
 def _versions() -> dict[str, str]:
@@ -127,7 +142,7 @@ def regenerate(path: Path | str, job: int) -> ak.Array:
         events=asked["events"],
         wanted=asked["candidates"],
         size=asked["job_events"],
-        options=Options(**made["options"]),
+        options=_read_options(made["options"]),
     )
     count = stored[job - 1]
     return remake(run, request, number=job, events=count, objects=count)
@@ -136,10 +151,15 @@ def regenerate(path: Path | str, job: int) -> ak.Array:
 def run(job: Job) -> Yield:
     """Generate, detect and select the events of a job."""
     request = job.request
+    conditions = request.options.conditions
     pythia_seed, rng = seeds(request.seed, stream=layout.RUN[request.process], job=job.number)
     generator_rng, detector_rng = rng.spawn(2)
     generate_batch = generation.make_generator(
-        request.process, seed=pythia_seed, rng=generator_rng, isr=request.options.isr
+        request.process,
+        seed=pythia_seed,
+        rng=generator_rng,
+        isr=request.options.isr,
+        beam_shifts=None if conditions is None else conditions.shifts().beam_shift,
     )
     chunks: list[Chunk] = []
     stages: list[NDArray[np.int8]] = []
@@ -164,7 +184,9 @@ def _select(
     batch: Batch, job: Job, *, rng: np.random.Generator, first_event: int
 ) -> tuple[Chunk, NDArray[np.int8]]:
     request = job.request
-    tracks, photons = detect(hopeful(batch), rng)
+    conditions = request.options.conditions
+    scale = np.ones(batch.size) if conditions is None else 1.0 + conditions.shifts().photon_scale[batch.run]
+    tracks, photons = detect(hopeful(batch, scale), rng, photon_scale=scale)
     candidates, reached = find_candidates(
         tracks, photons, events=batch.size, rng=rng, options=request.options
     )
@@ -173,20 +195,24 @@ def _select(
         photons,
         candidates=candidates,
         flavour=batch.flavour,
+        run=batch.run,
         process=request.process,
         luminosity_block=job.luminosity_block,
         first_event=first_event,
+        conditions=conditions,
     )
     return compacted(chunk, layout.COMPACT_BITS) if request.options.compact else chunk, reached
 
 
-def hopeful(batch: Batch) -> Particles:
+def hopeful(batch: Batch, photon_scale: Floats) -> Particles:
     """Stable particles of the events that can have a hard photon: seven of eight continuum events cannot.
 
-    The detector would have to add 12 %, six standard deviations, to the energy of a photon that falls short.
+    photon_scale: factor (events,) of the measured energies.  The detector would have to add 12 %, six
+    standard deviations, to the scaled energy of a photon that falls short.
     """
     particles = batch.particles
-    hard = (particles.id == 22) & (particles.p4[:, 3] > PHOTON_STAR_MIN / 1.12)
+    measured = photon_scale[particles.event] * particles.p4[:, 3]
+    hard = (particles.id == 22) & (measured > PHOTON_STAR_MIN / 1.12)
     wanted = np.zeros(batch.size, dtype=bool)
     wanted[particles.event[hard]] = True
     return particles.take(wanted[particles.event])
