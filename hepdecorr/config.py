@@ -26,7 +26,7 @@ from pydantic import (
 from hepdecorr.catalogue import suggest
 from hepdecorr.document import Document, Place, read_value
 from hepdecorr.errors import InputError
-from hepdecorr.table import Split
+from hepdecorr.table import EVENT_IDS, Split
 
 
 class _Section(BaseModel):
@@ -105,14 +105,26 @@ class Samples(_Section):
             raise ValueError("give either datasets or a fileset")
         if self.fileset:
             return self
-        # Whether a tagger can be trained on background alone is the tagger's to say: cli/checks.py.
-        for use, needed in (("train", ("background",)), ("test", ("signal", "background"))):
-            labels = {d.label for d in self.datasets.values() if d.use in ("all", use)}
-            for label in needed:
-                if label not in labels:
-                    both = "; both classes are needed" if len(needed) > 1 else ""
-                    raise ValueError(f"no dataset of label '{label}' to {use} with{both}")
+        # Whether a tagger can be trained on background alone is the tagger's to say: cli/checks.py; whether
+        # there may be no signal to test with, the config's: Config.
+        for use in ("train", "test"):
+            if not self._any("background", use):
+                both = "; both classes are needed" if use == "test" else ""
+                raise ValueError(f"no dataset of label 'background' to {use} with{both}")
         return self
+
+    def _any(self, label: str, *uses: str) -> bool:
+        return any(d.label == label and d.use in ("all", *uses) for d in self.datasets.values())
+
+    @property
+    def tests_on_signal(self) -> bool:
+        """Whether any dataset of signal is there to test with; a fileset is taken to have one."""
+        return bool(self.fileset) or self._any("signal", "test")
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether any dataset of signal is there; a fileset is taken to have one."""
+        return bool(self.fileset) or self._any("signal", "train", "test")
 
     @property
     def trains_on_signal(self) -> bool | None:
@@ -144,8 +156,30 @@ class Constituents(_Section):
     length: int = Field(default=40, ge=1, le=1000)  # the hardest so many; the others are left out
 
 
+class Truth(_Section):
+    """Which nuisances are the true variables of the group and of the instance, where they are known."""
+
+    group: list[str] = []
+    instance: list[str] = []
+
+
+class Groups(_Section):
+    """What groups events: all of a group share a fold, and taggers that learn from groups get them whole."""
+
+    of: str | list[str] = Field(
+        min_length=1
+    )  # branches or features of whole numbers; event: run, lumi, event
+    truth: Truth = Truth()
+
+    @property
+    def names(self) -> list[str]:
+        """The branches or features, with `event` spelt out."""
+        given = [self.of] if isinstance(self.of, str) else self.of
+        return list(EVENT_IDS) if given == ["event"] else given
+
+
 class SplitSection(_Section):
-    """Folds are fold = hash(run, lumi, event) % folds; those not named here train."""
+    """Folds are fold = hash(run, lumi, event) % folds, or of the group; those not named here train."""
 
     folds: int = Field(default=10, ge=2, le=255)
     validation: list[int] = Field(default=[0], min_length=1)
@@ -232,6 +266,7 @@ class Config(_Section):
     title: str = ""
     output: str = ""  # default: results/NAME below the working directory
     models: str = ""  # default: OUTPUT/models
+    groups: Groups | None = None
     samples: Samples
     objects: Objects | None = None
     constituents: Constituents | None = None
@@ -256,6 +291,15 @@ class Config(_Section):
     _overrides: tuple[str, ...] = PrivateAttr(default=())
 
     # One validator a key: the error then names its line.
+    @field_validator("samples")
+    @classmethod
+    def _tested(cls, value: Samples, info: ValidationInfo) -> Samples:
+        # A representation of groups can be learnt and judged without any signal.
+        alone = info.data.get("groups", ...) is not None and not value.has_signal
+        if not value.tests_on_signal and not alone:
+            raise ValueError("no dataset of label 'signal' to test with; both classes are needed")
+        return value
+
     @field_validator("working_points")
     @classmethod
     def _rejections(cls, values: list[float]) -> list[float]:
@@ -361,6 +405,11 @@ class Config(_Section):
     def objects_spec(self) -> dict[str, Any] | None:
         """The section `objects`, as processors take it."""
         return self.objects.spec if self.objects else None
+
+    @property
+    def grouped_by(self) -> list[str]:
+        """What names an event's group, as processors take it; empty where events have none."""
+        return self.groups.names if self.groups else []
 
     @property
     def protected(self) -> dict[str, Nuisance]:

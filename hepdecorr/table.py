@@ -94,19 +94,29 @@ class Selection:
     label: int | None = None
 
 
-def fold(
-    run: NDArray[Any], lumi: NDArray[Any], event: NDArray[Any], *, folds: int = 10, salt: int = 0
-) -> NDArray[np.uint8]:
-    """Fold of each event, shape (n,) in [0, folds): a hash of (run, lumi, event) alone.
+def fold(*ids: NDArray[Any], folds: int = 10, salt: int = 0) -> NDArray[np.uint8]:
+    """Fold of each event, shape (n,) in [0, folds): a hash of its ids alone, (n,) each.
 
-    It is the same for any chunking, executor or machine, so that no event changes sides.  The mixing is
-    SplitMix64's (Steele, Lea, Flood, OOPSLA 2014, figure 15), chained over the three numbers.
+    They are run, lumi and event; where events come in groups, the group and nothing else.  It is the same
+    for any chunking, executor or machine, so that no event changes sides.  The mixing is SplitMix64's
+    (Steele, Lea, Flood, OOPSLA 2014, figure 15), chained over the numbers.
     """
-    state = np.full(len(event), salt, dtype=np.uint64)
+    return (_mixed(*ids, salt=salt) % np.uint64(folds)).astype(np.uint8)
+
+
+def combined(names: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """One whole number for each event, shape (n,), from others, (n,) each: a hash where they are several."""
+    if len(names) == 1:
+        return names[0].astype(np.int64)
+    return _mixed(*names).astype(np.int64)
+
+
+def _mixed(*ids: NDArray[Any], salt: int = 0) -> NDArray[np.uint64]:
+    state = np.full(len(ids[0]), salt, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        for part in (run, lumi, event):
+        for part in ids:
             state = splitmix64(state ^ np.asarray(part).astype(np.uint64))
-    return (state % np.uint64(folds)).astype(np.uint8)
+    return state
 
 
 def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -27,11 +27,12 @@ class Sculpting(ProcessorABC):
 
     `taggers` are {name: folder of the model}; `scores` are {name: [kl, emd]}, further scores of taggers that
     are treated as taggers of their own, called 'name.kl'; `nuisances` are {name: {feature, low, high, bins,
-    unit, title}}; `objects`, `selection` and `weights` are as in training.  With `split` only events of
-    `part` count.  `shifts` are {name: {type: JetEnergyScale, ...}}: under each of them everything is done
-    again, and the histograms have it on their axis `systematic`.  With `pictures`, average images of the jets
-    before and after the cuts are filled as well.  With `folder`, logits and nuisances of the events as they
-    are are also written there, as a score table.  A tagger with a corrections.json beside it is cut by that.
+    unit, title}}; `objects`, `selection`, `weights` and `grouped_by` are as in training.  With `split` only
+    events of `part` count.  `shifts` are {name: {type: JetEnergyScale, ...}}: under each of them everything
+    is done again, and the histograms have it on their axis `systematic`.  With `pictures`, average images of
+    the jets before and after the cuts are filled as well.  With `folder`, logits and nuisances of the events
+    as they are are also written there, as a score table.  A tagger with a corrections.json beside it is cut
+    by that.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Sculpting(ProcessorABC):
         split: Split | None = None,
         part: str = "test",
         folder: Path | str | None = None,
+        grouped_by: Sequence[str] = (),
         base: Path | str = ".",
     ) -> None:
         self.base, self.objects = Path(base).resolve(), objects
@@ -55,7 +57,7 @@ class Sculpting(ProcessorABC):
         self.taggers = {name: OnnxTagger(path, base=self.base) for name, path in taggers.items()}
         self.cuts = {k: Thresholds.beside(self.base / path) for k, path in taggers.items()}
         self.selection, self.weights, self.split, self.part = selection, list(weights), split, part
-        self.pictures = pictures
+        self.pictures, self.grouped_by = pictures, list(grouped_by)
         self.shifts = systematics.build(shifts or {}, base=self.base, objects=objects)
         self.scores: dict[str, list[str]] = {name: [] for name in self.taggers}
         self.scores |= {name: self.further(name, wanted) for name, wanted in (scores or {}).items()}
@@ -66,7 +68,8 @@ class Sculpting(ProcessorABC):
             for score in further
         ]
         protected = rows.nuisance_columns(nuisances, base=self.base)
-        self.columns = rows.unique([*own, *protected, *rows.fixed_columns(objects)])
+        fixed = rows.fixed_columns(objects, grouped_by=self.grouped_by)
+        self.columns = rows.unique([*own, *protected, *fixed])
         titles = {c.name: {"unit": c.unit, "title": c.title} for c in protected}
         self.nuisances = {name: {**spec, **titles[name]} for name, spec in nuisances.items()}
 
@@ -89,7 +92,8 @@ class Sculpting(ProcessorABC):
             filled[images.NAME] = self.pictured(chosen, arrays, events.metadata["dataset"])
         shard = None
         if self.folder is not None:
-            arrays |= rows.identifiers(chosen, folds=self.split.folds if self.split else 10)
+            folds = self.split.folds if self.split else 10
+            arrays |= rows.identifiers(chosen, folds=folds, grouped_by=self.grouped_by, base=self.base)
             arrays |= {"label": rows.labels(chosen), "weight": arrays["weight"].astype("float32")}
             shard = rows.write(events, arrays, folder=self.folder, columns=self.columns)
         record = rows.record(events, **numbers, shard=shard)
@@ -102,7 +106,8 @@ class Sculpting(ProcessorABC):
         weight = rows.of_rows(weight, chosen)
         keep, cutflow = rows.select(chosen, self.selection, base=self.base)
         if self.split is not None:
-            keep &= rows.of_part(chosen, split=self.split, part=self.part)
+            sides: dict[str, Any] = {"grouped_by": self.grouped_by, "base": self.base, "among": keep}
+            keep &= rows.of_part(chosen, split=self.split, part=self.part, **sides)
             cutflow[self.part] = int(keep.sum())
         chosen, weight = chosen[keep], weight[keep]
         sources = {name: rows.source(name, spec) for name, spec in self.nuisances.items()}

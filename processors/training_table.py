@@ -22,7 +22,8 @@ class TrainingTable(ProcessorABC):
     A row is an event, or with `objects`, {collection: FatJet, ...}, each jet.  `features` are names of
     features; `constituents` are {features, length}, those of a jet's so many hardest constituents;
     `nuisances` are {name: {feature, low, high, unit, title}}; `selection` holds cuts {feature, min, max} or
-    functions 'my_cuts.py:good'; `weights` are multiplied.  Rows take their dataset's label, or that of the
+    functions 'my_cuts.py:good'; `weights` are multiplied; `grouped_by` names what says which group a row
+    belongs to, as [run]: whole groups then share a fold.  Rows take their dataset's label, or that of the
     branch `label`.  Files that the names speak of are found from `base`.
     """
 
@@ -38,6 +39,7 @@ class TrainingTable(ProcessorABC):
         weights: Sequence[str] = (),
         label: str | None = None,
         folds: int = 10,
+        grouped_by: Sequence[str] = (),
         base: Path | str = ".",
     ) -> None:
         self.folder, self.base, self.objects = Path(folder).resolve(), Path(base).resolve(), objects
@@ -45,11 +47,13 @@ class TrainingTable(ProcessorABC):
         self.constituents = rows.wanted(constituents)
         self.nuisances = {name: rows.source(name, spec) for name, spec in nuisances.items()}
         self.selection, self.weights, self.label, self.folds = selection, list(weights), label, folds
+        self.grouped_by = list(grouped_by)
         described = [room.describe(name, base=self.base) for name in self.features]
         inputs = [Column(d.name, "feature", d.unit, d.title) for d in described]
         inputs += rows.constituent_columns(**self.constituents)
         protected = rows.nuisance_columns(nuisances, base=self.base)
-        self.columns = rows.unique([*inputs, *protected, *rows.fixed_columns(objects)])
+        fixed = rows.fixed_columns(objects, grouped_by=self.grouped_by)
+        self.columns = rows.unique([*inputs, *protected, *fixed])
 
     def process(self, events: Any) -> dict[str, Any]:
         """Write the chunk's rows; what is returned is merged over all chunks."""
@@ -65,7 +69,7 @@ class TrainingTable(ProcessorABC):
             about = conventions.about(chosen, wanted, cuts=self.selection, base=self.base)
         arrays: Arrays = {name: computed[name] for name in self.features} | lists
         arrays |= {name: computed[feature] for name, feature in self.nuisances.items()}
-        arrays |= rows.identifiers(chosen, folds=self.folds)
+        arrays |= rows.identifiers(chosen, folds=self.folds, grouped_by=self.grouped_by, base=self.base)
         arrays |= {"label": rows.labels(chosen, self.label), "weight": weight.astype("float32")}
         shard = rows.write(events, arrays, folder=self.folder, columns=self.columns)
         record = rows.record(

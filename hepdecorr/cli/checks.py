@@ -31,6 +31,7 @@ def names(config: Config) -> None:
         with show.blamed(config.at("constituents", "features", i)):
             for one in per_constituent.expand_constituents([name]):
                 per_constituent.describe_constituent(one)
+    _truth(config)
     if config.shifts:
         from hepdecorr.columnar import shifts
 
@@ -87,7 +88,7 @@ def columns(config: Config) -> dict[str, list[str]]:
     found = {"feature": features.expand(config.features), "nuisance": list(config.nuisances)}
     wanted = config.constituents.features if config.constituents else []
     found["constituent"] = [f"constituents.{name}" for name in per_constituent.expand_constituents(wanted)]
-    return found
+    return found | {"group": ["group"] if config.groups else []}
 
 
 def methods(config: Config, taggers: Sequence[str]) -> None:
@@ -127,6 +128,11 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
                     f"{type(method).__name__} learns from signal too, and no dataset of label 'signal' or "
                     f"'outlier' is there to train with; add one under samples, or a method that needs none"
                 )
+            if getattr(method, "whole", False) and not config.groups:
+                raise InputError(
+                    f"{type(method).__name__} learns from groups, and the config names none; add 'groups: "
+                    "{of: run}' with what names them"
+                )
             network = getattr(method, "network", None)
             if network is not None and not callable(getattr(network, "fit", None)):
                 raise InputError(
@@ -151,6 +157,14 @@ def odd(config: Config, table: Table, taggers: Collection[str]) -> Iterator[tupl
 def method_spec(block: dict[str, Any]) -> dict[str, Any]:
     """A tagger's block without what is for people."""
     return {key: value for key, value in block.items() if key not in ABOUT}
+
+
+def _truth(config: Config) -> None:
+    for key, chosen in config.groups.truth.model_dump().items() if config.groups else ():
+        for i, name in enumerate(chosen):
+            if name not in config.nuisances:
+                place = config.at("groups", "truth", key, i)
+                raise InputError(f"{place}: no nuisance {name!r}{catalogue.suggest(name, config.nuisances)}")
 
 
 def _chosen(spec: dict[str, Any], key: str, known: list[str]) -> list[str]:
@@ -203,6 +217,7 @@ def _asked_of_all(config: Config) -> Iterator[tuple[str, Place]]:
     yield from ((name, ("features", i)) for i, name in enumerate(config.features))
     yield from ((spec.feature or name, ("nuisances", name)) for name, spec in config.nuisances.items())
     yield from ((name, ("weights", i)) for i, name in enumerate(config.weights))
+    yield from ((name, ("groups", "of")) for name in config.grouped_by)
     yield from _cut(config.selection, ("selection",))
 
 

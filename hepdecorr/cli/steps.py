@@ -60,6 +60,7 @@ class Analysis:
             code("table"),
             processor_code,
             *self._own_code(),
+            *config.grouped_by,
         )
         stamp = Stamp(folder / "stamp.json", key)
         if not redo and stamp.fits(folder / "manifest.json") and (table := _opened(folder)) is not None:
@@ -117,6 +118,12 @@ class Analysis:
         from hepdecorr.columnar import histograms, rows
 
         config, folder = self.config, self.output / "evaluation"
+        if not config.samples.tests_on_signal:
+            raise InputError(
+                f"{config.at('samples')}: taggers are evaluated on both classes, and no dataset of label "
+                f"'signal' is there to test with; add one, or judge the groups' codes alone with 'hepdecorr "
+                f"groups {config.path.name}'"
+            )
         datasets = [d for d in self._datasets() if d.use != "train"]
         models = self._models()
         self._check_up_to_date(models)
@@ -285,7 +292,8 @@ class Analysis:
         samples = self.config.samples
         spec: Any = samples.fileset or {k: v.spec for k, v in samples.datasets.items()}
         with self._blamed("samples"):
-            return list(filesets.expand(spec, base=self.config.base))
+            alone = not samples.has_signal
+            return list(filesets.expand(spec, base=self.config.base, alone=alone))
 
     def _nuisances(self) -> dict[str, dict[str, Any]]:
         return {k: v.spec for k, v in self.config.nuisances.items()}
@@ -296,6 +304,8 @@ class Analysis:
         given: dict[str, Any] = {}
         if config.objects:
             given["objects"] = config.objects_spec
+        if config.groups:
+            given["grouped_by"] = config.grouped_by
         if config.constituents and not evaluate:
             given["constituents"] = config.constituents.model_dump()
         if config.constituents and config.report.images and evaluate:
@@ -324,7 +334,8 @@ class Analysis:
         return {"treename": self.config.samples.tree, "schema": self._schema(), **settings}
 
     def _asked_of_evaluation(self) -> str:
-        return self.config.digest(*_ROWS, "split", "shifts", *(["scores"] if self.config.scores else []))
+        asked = self.config.digest(*_ROWS, "split", "shifts", *(["scores"] if self.config.scores else []))
+        return digest(asked, *self.config.grouped_by) if self.config.groups else asked
 
     def _scores(self, models: Mapping[str, Path]) -> dict[str, Any]:
         """The further scores, as the processor takes them; one of a user's need not know of them."""
@@ -358,6 +369,13 @@ class Analysis:
             if sorted(table.names(role)) != sorted(names):
                 raise InputError(
                     f"{folder}: made with other {role}s than the config now has; "
+                    f"run 'hepdecorr table {self.config.path.name}' first"
+                )
+        named = ", ".join(self.config.grouped_by)
+        for name in table.names("group"):
+            if table.column(name).title != named:
+                raise InputError(
+                    f"{folder}: made with groups of {table.column(name).title}, and the config has {named}; "
                     f"run 'hepdecorr table {self.config.path.name}' first"
                 )
         return table

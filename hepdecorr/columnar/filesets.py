@@ -61,7 +61,7 @@ class Dataset:
     outlier: bool | None = None
 
 
-def expand(spec: Any, *, base: Path, labels: bool = True) -> list[Dataset]:
+def expand(spec: Any, *, base: Path, labels: bool = True, alone: bool = False) -> list[Dataset]:
     """The datasets of `spec`, with globs expanded and every local file known to exist.
 
     `spec` is a mapping {name: files} or {name: {files, label, title, use, xsec, sumw, selection, metadata,
@@ -69,7 +69,8 @@ def expand(spec: Any, *, base: Path, labels: bool = True) -> list[Dataset]:
     its *.root), a list of these, or coffea's {path: tree}; own keys may also stand in `metadata`.  Relative
     paths count from `base`, or from the fileset file that holds them; `builtin:NAME` is a sample of the
     package; URLs such as root://server//path pass through.  With `labels`, each dataset needs a label and
-    both classes must be there.  Raises InputError that names the dataset and the place.
+    both classes must be there, with `alone` background at least.  Raises InputError that names the dataset
+    and the place.
     """
     if isinstance(spec, str | Path):
         path = base / spec
@@ -81,7 +82,7 @@ def expand(spec: Any, *, base: Path, labels: bool = True) -> list[Dataset]:
     datasets = [_dataset(str(k), v, base=base, place=f"{place}: dataset {k!r}") for k, v in spec.items()]
     _warn_of_shared_files(datasets)
     if labels:
-        _require_labels(datasets, place)
+        _require_labels(datasets, place, alone=alone)
     return datasets
 
 
@@ -237,11 +238,13 @@ def _positive(value: Any, place: str) -> float | None:
     return float(value)
 
 
-def _require_labels(datasets: Sequence[Dataset], place: str) -> None:
+def _require_labels(datasets: Sequence[Dataset], place: str, *, alone: bool) -> None:
     for d in datasets:
         if d.label is None:
             raise InputError(f"{place}: dataset {d.name!r} has no label; add 'label: signal' or 'background'")
     for name, label in LABELS.items():
+        if alone and label:
+            continue
         if all(d.label != label or d.outlier for d in datasets):
             names = ", ".join(repr(d.name) for d in datasets)
             raise InputError(f"{place}: no dataset of label '{name}' among {names}; both classes are needed")

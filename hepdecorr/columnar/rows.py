@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.columnar import conventions, features, objects
+from hepdecorr.columnar import conventions, features, group_ids, objects
 from hepdecorr.columnar.cuts import Cuts, Mask, checked, cut_name, passes
 from hepdecorr.columnar.features import per_constituent
 from hepdecorr.columnar.features.branches import branch, numbers
@@ -80,21 +80,46 @@ def of_rows(values: NDArray[Any], chosen: Any) -> NDArray[Any]:
     return values if objects.spec(chosen) is None else values[np.asarray(chosen["rowEvent"])]
 
 
-def identifiers(events: Any, *, folds: int = 10, salt: int = 0) -> Arrays:
+def identifiers(
+    events: Any,
+    *,
+    folds: int = 10,
+    salt: int = 0,
+    grouped_by: Sequence[str] = (),
+    base: Path = Path(),
+) -> Arrays:
     """run, luminosityBlock, event and fold, each of shape (rows,); for objects also which of the event's.
 
-    The fold is the event's, so that the objects of an event stay together.
+    The fold is the event's, so that the objects of an event stay together.  With `grouped_by`, names as
+    group_ids.of takes them, there is `group` too, and the fold is the group's.
     """
     ids = {n: numbers(branch(events, n), length=len(events)).astype(_ID_TYPES[n]) for n in EVENT_IDS}
-    ids["fold"] = fold(*(ids[n] for n in EVENT_IDS), folds=folds, salt=salt)
+    if grouped_by:
+        ids["group"] = group_ids.of(events, grouped_by, base=base)
+    sides = ["group"] if grouped_by else EVENT_IDS
+    ids["fold"] = fold(*(ids[n] for n in sides), folds=folds, salt=salt)
     if objects.spec(events) is not None:
         ids["object"] = np.asarray(events["rowObject"]).astype(np.int16)
     return ids
 
 
-def of_part(events: Any, *, split: Split, part: str) -> Mask:
-    """Which events belong to 'train', 'validation' or 'test' by their fold and their dataset's use."""
-    folds = identifiers(events, folds=split.folds)["fold"]
+def of_part(
+    events: Any,
+    *,
+    split: Split,
+    part: str,
+    grouped_by: Sequence[str] = (),
+    base: Path = Path(),
+    among: Mask | None = None,
+) -> Mask:
+    """Which events belong to 'train', 'validation' or 'test' by their fold and their dataset's use.
+
+    grouped_by: as of `identifiers`.  among: the events (rows,) that have to have a group, default all.
+    """
+    if grouped_by:
+        folds = fold(group_ids.of(events, grouped_by, base=base, among=among), folds=split.folds)
+    else:
+        folds = identifiers(events, folds=split.folds)["fold"]
     use = str(metadata(events).get("use", "all"))
     return np.asarray(split.part(folds, use=use) == part)
 
@@ -166,10 +191,14 @@ def constituent_arrays(chosen: Any, names: Sequence[str], *, length: int) -> tup
     return arrays, beyond
 
 
-def fixed_columns(of: Mapping[str, Any] | None = None) -> list[Column]:
-    """The columns that every table has: label, weight, identifiers and fold; of objects, also which one."""
+def fixed_columns(of: Mapping[str, Any] | None = None, *, grouped_by: Sequence[str] = ()) -> list[Column]:
+    """The columns that every table has: label, weight, identifiers and fold; of objects, also which one.
+
+    With `grouped_by` also the group, whose title says what names it.
+    """
     ids = [Column(n, "id") for n in (*EVENT_IDS, "fold", *(["object"] if of else []))]
-    return [Column("label", "label"), Column("weight", "weight"), *ids]
+    groups = [Column("group", "group", title=", ".join(grouped_by))] if grouped_by else []
+    return [Column("label", "label"), Column("weight", "weight"), *ids, *groups]
 
 
 def unique(columns: Sequence[Column]) -> list[Column]:

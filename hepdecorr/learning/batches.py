@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from hepdecorr.errors import InputError
 from hepdecorr.learning.form import Form
 from hepdecorr.learning.layout import PREFIX, Layout
+from hepdecorr.learning.whole import Chosen, Whole
 from hepdecorr.table import Selection, Table
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
     y: Tensor  # (n,), 1 for signal and 0 for background
     z: Tensor  # (n, nuisances), raw units: what the score must not reveal
     w: Tensor  # (n,), event weights, of mean one in each class unless the classes were balanced
-    group: Tensor  # (n,), group index; zeros where events have no groups
+    group: Tensor  # (n,) int64, group index; zeros where events have no groups
     r: Tensor  # (n,), factor on w in the loss of the classification alone; ones without reweighting
 
     def to(self, device: torch.device | str) -> Batch:
@@ -50,6 +51,9 @@ class Events:
     `balance`, so that both classes have the same summed weight, n/2 each.  Raises InputError when there
     are no events, only one class (background without signal will do if `alone`), or values that are not
     finite.
+
+    With `whole` the rows are sorted by group, in `order` (n,) of those given; batches and samples then hold
+    whole groups, rows of a group side by side, and number them from 0.
     """
 
     def __init__(
@@ -66,11 +70,18 @@ class Events:
         nuisances: Sequence[str] | None = None,
         balance: bool = False,
         alone: bool = False,
+        whole: bool = False,
         source: str = "the events",
     ) -> None:
         z = torch.zeros(len(x), 0) if z is None else z
         w = torch.ones(len(x)) if w is None else w
         r = torch.ones(len(x)) if r is None else r
+        self.whole: Whole | None = None
+        self.order: Tensor | None = None
+        if whole:
+            self.whole, self.order = _whole(group, source)
+            x, y, z, w, r = (values[self.order] for values in (x, y, z, w, r))
+            group = self.whole.numbers
         group = torch.zeros(len(x), dtype=torch.int64) if group is None else _numbered(group)
         if features is None:
             features = () if constituents else [f"x{i}" for i in range(x.shape[1])]
@@ -103,6 +114,7 @@ class Events:
             nuisances=layout.nuisances,
             balance=layout.balance,
             alone=layout.alone,
+            whole=layout.whole,
             source=described(table, select),
         )
 
@@ -115,8 +127,13 @@ class Events:
         return len(self._rows)
 
     @property
+    def groups(self) -> int:
+        """How many groups there are; one where events have none."""
+        return int(self._group.max()) + 1
+
+    @property
     def all(self) -> Batch:
-        """All events, in order."""
+        """All events, in order; of whole groups in the order of their ids."""
         return self._batch(self._rows, self._group)
 
     def to(self, device: torch.device | str) -> Events:
@@ -136,18 +153,23 @@ class Events:
 
     def turns(self, size: int) -> int:
         """How many batches `batches(size)` gives."""
-        return max(1, -(-len(self) // size))
+        return self.whole.turns(size) if self.whole else max(1, -(-len(self) // size))
 
     def batches(
         self, size: int, *, generator: Generator | None = None, shuffle: bool = True
     ) -> Iterator[Batch]:
-        """Every event once, in batches of at most `size`.
+        """Every event once, in batches of at most `size`; of whole groups, of about `size`.
 
         The batches are of equal size up to one event, so that no small last batch gives a noisy step,
-        and shuffled batches all have the same share of signal, up to one event.  The order depends on
-        the generator alone, not on the device.
+        and shuffled batches all have the same share of signal, up to one event.  Those of whole groups are
+        of equal numbers of groups up to one, and have the signal that their groups have.  The order depends
+        on the generator alone, not on the device.
         """
         count, device = len(self), self._rows.device
+        if self.whole is not None:
+            own = self.whole.batches(size, generator=generator, shuffle=shuffle, device=device)
+            yield from (self._numbered(chosen) for chosen in own)
+            return
         order = self._shuffled(generator).to(device) if shuffle else None
         start = 0
         for rows in sizes(count, self.turns(size)):
@@ -157,6 +179,9 @@ class Events:
             else:
                 yield self._take(order[part])
             start += rows
+
+    def _numbered(self, chosen: Chosen) -> Batch:
+        return self._batch(self._rows.index_select(0, chosen.place), chosen.number)
 
     def _take(self, index: Tensor) -> Batch:
         group = self._group.index_select(0, index) if self._grouped else self._group[: len(index)]
@@ -171,9 +196,15 @@ class Events:
         return torch.cat(mixed)[self._merged]
 
     def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
-        """At most `rows` events drawn without replacement: what scalings and quantiles are fitted on."""
+        """At most `rows` events drawn without replacement: what scalings and quantiles are fitted on.
+
+        Of whole groups at least one, though it be larger.
+        """
         if rows >= len(self):
             return self.all
+        if self.whole is not None:
+            device = self._rows.device
+            return self._numbered(self.whole.some(rows, generator=generator, device=device))
         return self._take(torch.randperm(len(self), generator=generator)[:rows].to(self._rows.device))
 
 
@@ -306,6 +337,12 @@ def _merge(y: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
 def _numbered(group: Tensor) -> Tensor:
     numbers: Tensor = torch.unique(group, return_inverse=True)[1]
     return numbers
+
+
+def _whole(group: Tensor | None, source: str) -> tuple[Whole, Tensor]:
+    if group is None:
+        raise InputError(f"{source}: whole groups are asked for, and the events name none; give them `group`")
+    return Whole.sorting(group.long())
 
 
 def described(table: Table, select: Selection | None) -> str:

@@ -124,6 +124,8 @@ def train(
     with _seeded(seed):
         method = _method(given, layout, base=base, origin=origin)
         layout = replace(layout, alone=not method.needs_signal)
+        if method.whole:
+            layout = layout.with_whole(str(given.get("type")))
         data = load(table, layout, split=split, stream=stream, reweight=reweight)
         vetting.check(method, data)
         settings = {
@@ -221,6 +223,8 @@ def finish(
     beside: dict[str, Any] = {}
     if trained.posthoc is not None:
         own = fitted.validation(trained.posthoc, table=table, split=trained.split)
+        if (order := trained.data.validation.order) is not None:
+            own = {key: values[order.numpy()] for key, values in own.items()}
         names = fitted.sources(trained.posthoc, nuisances)
         logit, beside = fitted.behind(trained.posthoc, logit, own, points=points, names=names, about=name)
     arrays = trained.method.reveal(validation)

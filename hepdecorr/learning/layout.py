@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from hepdecorr.catalogue import suggest
@@ -27,6 +27,7 @@ class Layout:
     length: int = 0  # constituents that are looked at, the first ones
     count: str = ""  # column that says how many there are
     alone: bool = False  # background without any signal will do
+    whole: bool = False  # batches hold whole groups
 
     @classmethod
     def of(
@@ -61,6 +62,15 @@ class Layout:
             length=_length(chosen, known, length=length, source=str(table.folder)),
             count=table.names("count")[0] if chosen else "",
         )
+
+    def with_whole(self, method: str) -> Self:
+        """The same for a method that learns from whole groups; InputError where the table has none."""
+        if self.group is None:
+            raise InputError(
+                f"{method} learns from groups, and the table has none; say in the config what names them, as "
+                "'groups: {of: run}', and make the table again"
+            )
+        return replace(self, whole=True)
 
     @property
     def form(self) -> Form:

@@ -33,6 +33,7 @@ from hepdecorr.columnar.features.computing import (
     compute,
     describe,
     expand,
+    raw,
 )
 from hepdecorr.columnar.features.origins import fallbacks, of_constituents, sources, used
 from hepdecorr.columnar.features.sharing import Description, Feature, feature, shared
@@ -53,6 +54,7 @@ __all__ = [
     "fallbacks",
     "feature",
     "of_constituents",
+    "raw",
     "shared",
     "sources",
     "used",

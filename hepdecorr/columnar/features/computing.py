@@ -188,14 +188,9 @@ def describe(name: str, *, base: Path | None = None) -> Description:
 
 def _column(name: str, events: Any, *, base: Path | None) -> NDArray[np.float32]:
     try:
-        values = _values(name, events, base=base)
-        exact = branches.numbers(values, length=len(events))
+        exact = branches.numbers(raw(name, events, base=base), length=len(events))
     except InputError as err:
         raise InputError(f"feature {name!r}: {err}") from None
-    except (AttributeError, ak.errors.FieldNotFoundError) as err:
-        if isinstance(err, AttributeError) and "no field named" not in str(err):
-            raise
-        raise InputError(f"feature {name!r}: {str(err).splitlines()[0]}") from err
     with np.errstate(over="ignore"):
         column = np.array(exact, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(column))
@@ -207,9 +202,18 @@ def _column(name: str, events: Any, *, base: Path | None) -> NDArray[np.float32]
     return column
 
 
-def _values(name: str, events: Any, *, base: Path | None) -> Any:
+def raw(name: str, events: Any, *, base: Path | None = None) -> Any:
+    """What one feature, branch or function gives, unchecked and as it is stored, for `events`.
+
+    Raises InputError for an unknown name and for a branch that a function does not find.
+    """
     if ":" in name or name in FEATURES:
-        return _function(name, base=base)(events)
+        try:
+            return _function(name, base=base)(events)
+        except (AttributeError, ak.errors.FieldNotFoundError) as err:
+            if isinstance(err, AttributeError) and "no field named" not in str(err):
+                raise
+            raise InputError(str(err).splitlines()[0]) from err
     try:
         return branches.branch(events, name)
     except branches.OutdatedError:
