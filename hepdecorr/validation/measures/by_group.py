@@ -1,0 +1,294 @@
+"""Is one tagger the same in every group? Its efficiencies, and the spectra of what passes.
+
+Three families of figures, each with a p-value against 'no dependence on the group' that is Holm-adjusted
+within its family and tagger: efficiencies of both classes at all working points; mean and width of each
+protected variable in background that passes; and the divergence of its spectra in passing background from
+the groups with the lowest third of a condition and from those with the highest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from hepdecorr.errors import InputError
+from hepdecorr.validation.measures.between import (
+    PERMUTATIONS,
+    REPLICAS,
+    Between,
+    Moments,
+    again,
+    between,
+)
+from hepdecorr.validation.measures.compare import ALPHA, holm
+from hepdecorr.validation.measures.efficiency import Tail
+from hepdecorr.validation.measures.evaluation import REJECTIONS, or_none
+from hepdecorr.validation.measures.events import checked
+from hepdecorr.validation.measures.grouped import Grouped, Sizes
+from hepdecorr.validation.measures.numbers import Array, Measured, Record
+from hepdecorr.validation.measures.sculpting import Sculpting, sculpting
+
+CLASSES = {"background": 0, "signal": 1}
+PARTS = 3  # slices of a condition: its lowest and its highest are compared
+DRAWN = 4_000_000  # numbers that permutations of many groups may draw, a second
+FEWEST = 200  # permutations all the same
+OF_VALUES = 1000  # permutations of a mean: each of them takes all events
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Trend(Record):
+    """How an efficiency changes with a condition of the groups, on a straight line."""
+
+    change: Measured  # of the efficiency, for one standard deviation of the condition
+    p_value: float  # against none, from the normal distribution
+
+
+@dataclass(frozen=True)
+class Efficiency(Record):
+    """At one cut; None for a class that is in fewer than two groups."""
+
+    rejection: float
+    threshold: float  # on this sample's background
+    background: Between | None
+    signal: Between | None
+    trends: dict[str, dict[str, Trend]]  # condition -> class
+
+    def of(self, kind: str) -> Between | None:
+        """Of 'background' or 'signal'."""
+        return self.background if kind == "background" else self.signal
+
+
+@dataclass(frozen=True)
+class Spectrum(Record):
+    """A protected variable's spectrum in background, before a cut (rejection 0) or behind it.
+
+    slices: condition -> divergence of the spectra in its lowest and its highest third of the events, as that
+    of events that pass and fail; None where too few events are left.
+    """
+
+    rejection: float
+    mean: Between | None
+    width: Between | None
+    slices: dict[str, Sculpting | None]
+
+
+@dataclass(frozen=True)
+class ByGroup(Record):
+    """One tagger between groups.
+
+    p_holm: by 'signal 0.9', 'background 0.9'; 'm_bc mean 0.9', 'm_bc width 0.9'; and with a condition
+    'scale', 'm_bc scale 0.9'.
+    """
+
+    sizes: Sizes
+    efficiencies: tuple[Efficiency, ...]
+    spectra: dict[str, tuple[Spectrum, ...]]  # protected variable -> before the cuts, then one per rejection
+    p_holm: dict[str, float]
+    seed: int
+
+    def at(self, rejection: float) -> Efficiency:
+        """At one of the rejections; InputError lists those there are."""
+        for one in self.efficiencies:
+            if abs(one.rejection - rejection) < 1e-9:
+                return one
+        known = ", ".join(f"{one.rejection:g}" for one in self.efficiencies)
+        raise InputError(f"by group: rejection {rejection:g} was not measured; {known} were")
+
+    def resolved(self, name: str) -> bool:
+        """Whether a dependence on the group is seen, p_holm <= 0.05."""
+        return self.p_holm.get(name, 1.0) <= ALPHA
+
+
+def by_group(
+    logit: npt.ArrayLike,
+    events: Grouped,
+    *,
+    rejections: Sequence[float] = REJECTIONS,
+    permutations: int = PERMUTATIONS,
+    replicas: int = REPLICAS,
+    seed: int = 0,
+) -> ByGroup:
+    """Measure one tagger between groups at each background rejection.
+
+    logit: (events,). Cuts are quantiles of the background of all groups together: what a single threshold
+    does in each of them. InputError for fewer than two groups, or no background; what too few events leave
+    without a value is None.
+    """
+    score, w = checked(events.weight, logit=logit)
+    if len(score) != len(events.label):
+        raise InputError(f"by group: {len(score)} scores for {len(events.label)} events")
+    if events.groups < 2:
+        raise InputError(
+            f"by group: all {len(score)} events are of group {events.names[0]}; flatness between groups "
+            "needs two or more: test on more runs, or leave out 'groups'"
+        )
+    background = events.label == 0
+    if not background.any():
+        raise InputError("by group: no background events; cuts are fixed on them")
+    tail = Tail(score[background], w[background])
+    drawn = max(min(permutations, DRAWN // events.groups), min(FEWEST, permutations))
+    settings = {"permutations": drawn, "replicas": min(replicas, drawn), "seed": seed}
+    cuts = {
+        one: cut
+        for one in rejections
+        if (cut := or_none(partial(tail.threshold, 1 - one), f"cut at {100 * one:g} % by group")) is not None
+    }
+    efficiencies = tuple(
+        _efficiency(score > cut, events, rejection=one, threshold=cut, settings=settings)
+        for one, cut in cuts.items()
+    )
+    slow = settings | {"permutations": min(drawn, OF_VALUES)}
+    spectra = {
+        name: tuple(
+            _spectrum(name, background & passing, events, rejection=one, settings=slow)
+            for one, passing in [(0.0, background), *((one, score > cut) for one, cut in cuts.items())]
+        )
+        for name in events.protected
+    }
+    return ByGroup(events.sizes, efficiencies, spectra, _adjusted(efficiencies, spectra), seed)
+
+
+def thirds(condition: Array, chosen: Mask, events: Grouped) -> tuple[Mask, Mask]:
+    """Of the chosen events those in groups with the lowest third of a condition, and with the highest.
+
+    condition: (groups,). The thirds are those of all background events, so that cuts do not move them.
+    """
+    own = condition[events.place]
+    background = events.label == 0
+    inner = np.quantile(own[background], [1 / PARTS, 1 - 1 / PARTS])
+    # Where one value has more than a third of the events it is in one slice alone.
+    low = own <= inner[0] if inner[0] < own.max() else own < inner[0]
+    return chosen & low, chosen & (own > inner[1]) if inner[1] < own.max() else chosen & (
+        own >= inner[1]
+    ) & ~low
+
+
+def trend(moments: Moments, condition: Array, *, replicas: int = REPLICAS, seed: int = 0) -> Trend | None:
+    """Straight line through the means of the groups against their condition; None where it is constant.
+
+    Least squares with the groups' events as weights, error by bootstrap over groups.
+    """
+    n, c = moments.size, condition - np.average(condition, weights=moments.size)
+    scale = math.sqrt(float(np.average(c**2, weights=n)))
+    if not scale > 0:
+        return None
+    m = moments.mean - np.average(moments.mean, weights=n)
+    columns = np.stack([n, n * c, n * m, n * c * m, n * c**2], axis=1)
+
+    def slopes(times: Array) -> Array:
+        s, sc, sm, scm, scc = (times @ columns).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((scm - sc * sm / s) / (scc - sc**2 / s) * scale)
+
+    value = float(slopes(np.ones((1, len(n))))[0])
+    draws = slopes(again(len(n), size=replicas, seed=seed))
+    std = float(np.std(draws[np.isfinite(draws)]))
+    p_value = float(2 * stats.norm.sf(abs(value) / std)) if std > 0 else float(value == 0)
+    return Trend(Measured(value, value - std, value + std, std), p_value)
+
+
+def _efficiency(
+    passing: Mask, events: Grouped, *, rejection: float, threshold: float, settings: dict[str, int]
+) -> Efficiency:
+    found: dict[str, Between | None] = {}
+    trends: dict[str, dict[str, Trend]] = {name: {} for name in events.conditions}
+    about = {"replicas": settings["replicas"], "seed": settings["seed"]}
+    for kind, label in CLASSES.items():
+        own = events.label == label
+        found[kind] = None
+        if not own.any():
+            continue
+        arrays = passing[own].astype(np.float64), events.place[own], events.weights(own)
+        title = f"spread of {kind} efficiency at {100 * rejection:g} % rejection"
+        found[kind] = or_none(partial(between, *arrays, **settings, what=kind), title)
+        moments = Moments.of(*arrays, groups=events.groups)
+        for name, condition in events.conditions.items():
+            if (line := trend(moments, condition, **about)) is not None:
+                trends[name][kind] = line
+    return Efficiency(rejection, threshold, found["background"], found["signal"], trends)
+
+
+def _spectrum(
+    name: str, chosen: Mask, events: Grouped, *, rejection: float, settings: dict[str, int]
+) -> Spectrum:
+    z = np.asarray(events.protected[name].values, dtype=np.float64)
+    title = f"{name} by group at {100 * rejection:g} % rejection"
+    slices = {
+        condition: or_none(
+            partial(_sliced, name, values, chosen, events, seed=settings["seed"]), f"{title} in slices"
+        )
+        for condition, values in events.conditions.items()
+    }
+    if not chosen.any():
+        return Spectrum(rejection, None, None, slices)
+    arrays = events.place[chosen], events.weights(chosen)
+    own = z[chosen]
+    mean = or_none(partial(between, own, *arrays, **settings, what=name), f"spread of the mean of {title}")
+    # About the mean of all groups: about that of each it would lose a freedom in each.
+    middle = float(np.average(own, weights=arrays[1]))
+    squares = np.square(own - middle)
+    width = math.sqrt(float(np.average(squares, weights=arrays[1])))
+    if mean is None or not width > 0:
+        return Spectrum(rejection, mean, None, slices)
+    square = or_none(
+        partial(between, squares / width, *arrays, **settings, what=name), f"spread of the width of {title}"
+    )
+    # d(width) = d(width^2) / 2 width
+    about = None if square is None else square.scaled(0.5)
+    return Spectrum(rejection, mean, about, slices)
+
+
+def _sliced(name: str, condition: Array, chosen: Mask, events: Grouped, *, seed: int) -> Sculpting:
+    low, high = thirds(condition, chosen, events)
+    both, spectrum = low | high, events.protected[name]
+    return sculpting(
+        high[both].astype(np.float64),
+        np.asarray(spectrum.values, dtype=np.float64)[both],
+        range=spectrum.range,
+        threshold=0.5,
+        weight=events.weights(both),
+        bins=spectrum.bins,
+        seed=seed,
+    )
+
+
+def _adjusted(
+    efficiencies: Sequence[Efficiency], spectra: dict[str, tuple[Spectrum, ...]]
+) -> dict[str, float]:
+    """Holm's p-values within each family; what is there before the cuts is no figure of the tagger."""
+    families: list[dict[str, float]] = [
+        {
+            f"{kind} {one.rejection:g}": found.p_value
+            for one in efficiencies
+            for kind in CLASSES
+            if (found := one.of(kind)) is not None
+        }
+    ]
+    for name, many in spectra.items():
+        behind = [one for one in many if one.rejection > 0]
+        families.append(
+            {
+                f"{name} {figure} {one.rejection:g}": found.p_value
+                for one in behind
+                for figure, found in (("mean", one.mean), ("width", one.width))
+                if found is not None
+            }
+        )
+        families.append(
+            {
+                f"{name} {condition} {one.rejection:g}": found.p_value
+                for one in behind
+                for condition, found in one.slices.items()
+                if found is not None
+            }
+        )
+    return {
+        name: p for family in families for name, p in zip(family, holm(list(family.values())), strict=True)
+    }
