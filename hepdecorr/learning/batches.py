@@ -91,9 +91,7 @@ class Events:
         raw = Batch(x.float(), y.float(), z.float(), w.float(), group, r.float())
         check(raw, self.form, self.nuisances, source)
         scale = class_scales(*_class_sums(raw), balance=balance, alone=alone, source=source)
-        # One matrix: a shuffled batch then costs one walk through memory and not one for each column.
-        weights = raw.w * scale[raw.y.long()]
-        self._rows = torch.cat([raw.x, raw.z, raw.y[:, None], weights[:, None], raw.r[:, None]], 1)
+        self._rows = packed(raw._replace(w=raw.w * scale[raw.y.long()]))
         self._width = x.shape[1]
         self.form.clear(self._rows[:, : self._width])
         self._group = raw.group
@@ -188,8 +186,7 @@ class Events:
         return self._batch(self._rows.index_select(0, index), group)
 
     def _batch(self, rows: Tensor, group: Tensor) -> Batch:
-        x = self._width
-        return Batch(rows[:, :x], rows[:, -3], rows[:, x:-3], rows[:, -2], group, rows[:, -1])
+        return unpacked(rows, group, width=self._width)
 
     def _shuffled(self, generator: Generator | None) -> Tensor:
         mixed = [own[torch.randperm(len(own), generator=generator)] for own in self._by_class]
@@ -213,6 +210,16 @@ class Data(NamedTuple):
 
     train: Events | Streamed
     validation: Events
+
+
+def packed(b: Batch) -> Tensor:
+    """All but the group in one matrix, so that a shuffled batch costs one walk through memory, not many."""
+    return torch.cat([b.x, b.z, b.y[:, None], b.w[:, None], b.r[:, None]], 1)
+
+
+def unpacked(rows: Tensor, group: Tensor, *, width: int) -> Batch:
+    """The batch of rows that `packed` made of x (n, width)."""
+    return Batch(rows[:, :width], rows[:, -3], rows[:, width:-3], rows[:, -2], group, rows[:, -1])
 
 
 def sizes(count: int, turns: int) -> Iterator[int]:

@@ -9,35 +9,62 @@ import torch
 from torch import Generator, Tensor
 
 from hepdecorr.learning.batches import LARGEST_SAMPLE, Batch, Data, Events
-from hepdecorr.learning.methods.judging import chunks
+from hepdecorr.learning.methods.judging import CHUNK, chunks
 from hepdecorr.learning.streaming import Streamed
 
 View = Callable[[Tensor], Tensor]  # rows (n, width) -> rows (n, other width)
+WholeView = Callable[[Batch], Tensor]  # a batch of whole groups -> rows (n, other width)
 Factor = Callable[[Tensor], Tensor]  # viewed rows -> factor on their weights (n,)
 
 
 def seen(data: Data, view: View, *, names: Sequence[str], factor: Factor | None = None) -> Data:
     """The data, viewed once, or batch by batch where they are streamed; names: of the new columns."""
+
+    def viewed(events: Events) -> Tensor:
+        return torch.cat([view(part) for part in chunks(events.all.x)])
+
+    return _seen(data, viewed, lambda b: view(b.x), names=names, factor=factor)
+
+
+def seen_whole(data: Data, view: WholeView, *, names: Sequence[str], factor: Factor | None = None) -> Data:
+    """The same by a view that looks at whole groups, of data that hold them."""
+
+    def viewed(events: Events) -> Tensor:
+        return torch.cat([view(b) for b in events.batches(CHUNK, shuffle=False)])
+
+    return _seen(data, viewed, view, names=names, factor=factor)
+
+
+def _seen(
+    data: Data,
+    viewed: Callable[[Events], Tensor],
+    view: WholeView,
+    *,
+    names: Sequence[str],
+    factor: Factor | None,
+) -> Data:
     train: Any = data.train
     if isinstance(train, Streamed):
         train = SeenStream(train, view, factor)
     else:
-        train = _viewed(train, view, names, factor)
-    return Data(train, _viewed(data.validation, view, names, factor))
+        train = _viewed(train, viewed, names, factor)
+    return Data(train, _viewed(data.validation, viewed, names, factor))
 
 
 @torch.no_grad()
-def _viewed(events: Events, view: View, names: Sequence[str], factor: Factor | None) -> Events:
-    x = torch.cat([view(part) for part in chunks(events.all.x)])
+def _viewed(
+    events: Events, viewed: Callable[[Events], Tensor], names: Sequence[str], factor: Factor | None
+) -> Events:
+    x = viewed(events)
     return events.seen_as(x, features=names, factor=factor(x) if factor is not None else None)
 
 
 class SeenStream:
     """Streamed events, viewed batch by batch."""
 
-    def __init__(self, events: Streamed, view: View, factor: Factor | None = None) -> None:
+    def __init__(self, events: Streamed, view: WholeView, factor: Factor | None = None) -> None:
         self._events, self._view, self._factor = events, view, factor
-        self.nuisances = events.nuisances
+        self.nuisances, self.whole = events.nuisances, events.whole
 
     def __len__(self) -> int:
         return len(self._events)
@@ -57,5 +84,5 @@ class SeenStream:
 
     @torch.no_grad()
     def _seen(self, b: Batch) -> Batch:
-        x = self._view(b.x)
+        x = self._view(b)
         return b._replace(x=x, w=b.w if self._factor is None else b.w * self._factor(x))

@@ -22,7 +22,9 @@ from hepdecorr.learning.batches import (
     to_read,
 )
 from hepdecorr.learning.layout import Layout
+from hepdecorr.learning.regrouping import Ids, Regrouped
 from hepdecorr.learning.reweighting import Rule
+from hepdecorr.learning.whole import Whole
 from hepdecorr.table import Selection, Table
 
 NUMBERS = 50_000_000  # that the default buffer holds at most
@@ -34,6 +36,9 @@ class Streamed:
     Each epoch reads the shards in a new order, in which the datasets alternate evenly, into a buffer of
     `buffer` rows, default 500,000 or what 200 MB hold; half of the shuffled buffer goes out before more
     comes in.
+
+    Of a layout of whole groups, which may straddle shards and datasets, the rows are sorted by group once,
+    into a file that is mapped into memory; the batches are then those that Events give.
     """
 
     def __init__(
@@ -52,8 +57,12 @@ class Streamed:
         self.form, self.nuisances = layout.form, list(layout.nuisances)
         rows, sums = np.zeros(2), np.zeros(2)
         self._rows_of: dict[str, int] = {}
+        groups: dict[str, Ids] = {}
+        names = ["label", *layout.weights, *([layout.group] if layout.whole and layout.group else [])]
         for shard in table.shards:
-            part = replace(table, shards=(shard,)).read(["label", *layout.weights], select=select)
+            part = replace(table, shards=(shard,)).read(names, select=select)
+            if layout.whole and layout.group:
+                groups[shard.file] = part[layout.group].astype(np.int64)
             label, weight = labels(part["label"]), product(part, layout.weights)
             self._rows_of[shard.file] = len(label)
             rows += np.bincount(label, minlength=2)
@@ -61,11 +70,21 @@ class Streamed:
         self._count = int(rows.sum())
         source = described(table, select)
         self._scale = class_scales(rows, sums, balance=layout.balance, alone=layout.alone, source=source)
+        self._regrouped = None
+        if groups:
+            self._regrouped = Regrouped.sorting(
+                groups.values(), self._parts(None, shuffle=False), layout=layout
+            )
 
     @property
     def features(self) -> list[str]:
         """Names of the features of a row."""
         return list(self.form.features)
+
+    @property
+    def whole(self) -> Whole | None:
+        """The groups, where batches hold whole ones."""
+        return self._regrouped.whole if self._regrouped else None
 
     def __len__(self) -> int:
         return self._count
@@ -78,12 +97,19 @@ class Streamed:
 
     def turns(self, size: int) -> int:
         """How many batches `batches(size)` gives."""
-        return max(1, -(-len(self) // size))
+        return self.whole.turns(size) if self.whole else max(1, -(-len(self) // size))
 
     def batches(
         self, size: int, *, generator: Generator | None = None, shuffle: bool = True
     ) -> Iterator[Batch]:
-        """Every event once, in batches of at most `size`, of equal size up to one event."""
+        """Every event once, in batches of at most `size`, of equal size up to one event.
+
+        Those of whole groups are as of Events.
+        """
+        if self._regrouped is not None:
+            for b in self._regrouped.batches(size, generator=generator, shuffle=shuffle):
+                yield b.to(self._device)
+            return
         pending = list(sizes(len(self), self.turns(size)))[::-1]
         held: list[Batch] = []
         rows = 0
@@ -103,7 +129,9 @@ class Streamed:
             yield pool.take(slice(start, given)).to(self._device)
 
     def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
-        """At most `rows` events from a random choice of shards of every dataset."""
+        """At most `rows` events from a random choice of shards of every dataset; of whole groups, any."""
+        if self._regrouped is not None:
+            return self._regrouped.sample(rows, generator=generator).to(self._device)
         held: list[Batch] = []
         for part in self._parts(generator, shuffle=True):
             held.append(part)

@@ -67,8 +67,9 @@ class Whole:
             yield _rows(placed, order[start:end], rows[end] - rows[start])
 
     def some(self, rows: int, *, generator: Generator | None, device: torch.device | str = "cpu") -> Chosen:
-        """Groups at random, at most `rows` rows of them, but one group at least."""
-        order = torch.randperm(len(self), generator=generator)
+        """Groups at random, at most `rows` rows of them, but one at least; all, in order, where they fit."""
+        every = rows >= self.rows
+        order = torch.arange(len(self)) if every else torch.randperm(len(self), generator=generator)
         ends = self.counts[order].cumsum(0)
         kept = max(1, int((ends <= rows).sum()))
         return _rows(self._placed(device), order[:kept].to(device), int(ends[kept - 1]))

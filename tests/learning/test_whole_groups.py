@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hepdecorr.errors import InputError
-from hepdecorr.learning import Events, Layout
+from hepdecorr.learning import Batch, Data, Events, Layout, Streamed
+from hepdecorr.learning.seen import seen_whole
 from hepdecorr.learning.whole import Whole
 from hepdecorr.table import Selection, Split
 
@@ -142,3 +144,74 @@ def test_a_batch_of_thousands_of_groups_is_quick() -> None:
     spent = time.perf_counter() - began
     # Less than a tenth of a millisecond on an idle core; a loop over the groups takes milliseconds.
     assert spent / batches < 0.002
+
+
+def straddling(make_table) -> tuple[Events, Streamed]:
+    """A table whose groups straddle shards and datasets: in memory and streamed."""
+    run = np.random.default_rng(2).integers(0, 300, 2400) + 2**40
+    table = make_table(group=run)
+    layout = Layout.of(table, balance=True).with_whole("GroupVAE")
+    select = Selection("train", SPLIT)
+    return Events.from_table(table, layout, select=select), Streamed(table, layout, select=select)
+
+
+def same(ours: Iterable[Batch], theirs: Iterable[Batch]) -> int:
+    pairs = list(zip(ours, theirs, strict=True))
+    for a, b in pairs:
+        assert torch.equal(a.w.isclose(b.w), torch.ones(len(a.y), dtype=torch.bool))
+        assert all(torch.equal(getattr(a, key), getattr(b, key)) for key in ("x", "y", "z", "group", "r"))
+    return len(pairs)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_streamed_groups_are_those_in_memory(make_table, shuffle: bool) -> None:
+    memory, stream = straddling(make_table)
+    assert len(stream) == len(memory)
+    ours, theirs = (d.batches(200, generator=seeded(), shuffle=shuffle) for d in (stream, memory))
+    assert same(ours, theirs) == stream.turns(200) == memory.turns(200) > 5
+    same([stream.sample(150, generator=seeded())], [memory.sample(150, generator=seeded())])
+    same([stream.to("cpu").sample()], [next(memory.batches(10_000, generator=seeded(), shuffle=False))])
+
+
+def test_streamed_groups_are_seen_as_those_in_memory(make_table) -> None:
+    memory, stream = straddling(make_table)
+
+    def view(b: Batch) -> torch.Tensor:
+        # Each row beside the mean of its group: right for whole groups alone.
+        count = torch.bincount(b.group)[:, None]
+        mean = torch.zeros(len(count), b.x.shape[1]).index_add(0, b.group, b.x) / count
+        return torch.cat([b.x[:, :1], mean[b.group]], 1)
+
+    options = {"names": ["a", "b", "c", "d"], "factor": lambda x: x[:, 0].exp()}
+    ours, theirs = (seen_whole(Data(train, memory), view, **options) for train in (stream, memory))
+    assert ours.train.whole is not None
+    pairs = zip(
+        ours.train.batches(200, generator=seeded()),
+        theirs.train.batches(200, generator=seeded()),
+        strict=True,
+    )
+    for a, b in pairs:
+        torch.testing.assert_close(a.x, b.x)
+        torch.testing.assert_close(a.w, b.w)
+        assert torch.equal(a.group, b.group)
+    own = theirs.train.all
+    torch.testing.assert_close(own.x, view(memory.all))
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(own.x[:40], view(memory.all.take(slice(0, 40))))
+
+
+def test_values_that_are_not_finite_are_named_before_groups_are_sorted(make_table) -> None:
+    mass = np.zeros(2400)
+    mass[7] = np.nan
+    table = make_table(mass=mass, group=np.arange(2400) // 5)
+    with pytest.raises(InputError, match=r"parquet: nuisance 'mass' is not finite in 1 of"):
+        Streamed(table, Layout.of(table).with_whole("GroupVAE"))
+
+
+def test_a_full_disk_is_told_of(make_table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(InputError, match=r"no room for .* GB.*No space left.*set TMPDIR"):
+        straddling(make_table)
