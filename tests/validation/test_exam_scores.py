@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import stats
 
 from hepdecorr.samples.exam_scores import Options
 from hepdecorr.samples.exam_scores import process as generated
@@ -41,23 +41,19 @@ def test_it_is_the_process_of_the_sample(schools) -> None:
 def test_likelihood_and_means_are_those_of_a_plain_integral() -> None:
     x = np.array([1.0, -0.5, 2.5])
     found = Exact.of(x, np.zeros(3, dtype=np.int64), noise=NOISE)
-
-    def joint(mu: float, sigma: float) -> float:
-        inside = stats.norm(2 * mu, np.sqrt((sigma**2 + 1) ** 2 + NOISE**2)).pdf(x).prod()
-        return float(inside * stats.norm.pdf(mu) * stats.norm.pdf(sigma))
-
-    total = integrate.dblquad(joint, -6, 6, -6, 6, epsabs=1e-9)[0]
-    assert found.log_likelihood[0] == pytest.approx(np.log(total), abs=1e-5)
-    mean = integrate.dblquad(lambda m, s: m * joint(m, s), -6, 6, -6, 6, epsabs=1e-9)[0] / total
-    square = integrate.dblquad(lambda m, s: s**2 * joint(m, s), -6, 6, -6, 6, epsabs=1e-9)[0] / total
-    assert found.mu[0] == pytest.approx(mean, abs=1e-5)
-    assert found.square[0] == pytest.approx(square, abs=1e-5)
-
-    def own(mu: float, sigma: float) -> float:
-        s = sigma**2 + 1
-        return s * (x[0] - 2 * mu) / (s**2 + NOISE**2) * joint(mu, sigma)
-
-    assert found.v[0] == pytest.approx(integrate.dblquad(own, -6, 6, -6, 6, epsabs=1e-9)[0] / total, abs=1e-5)
+    mu, sigma = np.meshgrid(np.linspace(-6, 6, 481), np.linspace(-6, 6, 481), indexing="ij")
+    slope = sigma**2 + 1
+    spread = np.sqrt(slope**2 + NOISE**2)
+    joint = stats.norm.pdf(mu) * stats.norm.pdf(sigma) * 0.025**2
+    for one in x:
+        joint = joint * stats.norm.pdf(one, 2 * mu, spread)
+    assert found.log_likelihood[0] == pytest.approx(np.log(joint.sum()), abs=1e-5)
+    share = joint / joint.sum()
+    own = slope * (x[0] - 2 * mu) / spread**2  # E[v|x, mu, sigma]
+    for value, told in ((mu, found.mu), (sigma**2, found.square), (own, found.v)):
+        assert told[0] == pytest.approx((share * value).sum(), abs=1e-5)
+    variance = (share * (own**2 + NOISE**2 / spread**2)).sum() - found.v[0] ** 2
+    assert found.v_var[0] == pytest.approx(variance, abs=1e-5)
 
 
 def test_errors_are_as_large_as_the_posterior_says(schools, exact) -> None:
