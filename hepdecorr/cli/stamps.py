@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # What decides over the result of each step, below the package's folder.
 CODE = {
     "table": ("table.py", "compiled.py", "columnar"),
-    "train": ("table.py", "card.py", "emd.py", "learning", "validation/measures"),
-    "evaluate": ("table.py", "card.py", "emd.py", "compiled.py", "columnar"),
+    "train": ("table.py", "card.py", "emd.py", "sums.py", "learning", "validation/measures"),
+    "evaluate": ("table.py", "card.py", "emd.py", "sums.py", "compiled.py", "columnar"),
     "measure": ("validation/measures",),
     "report": ("validation", "cli/proof.py", "cli/measuring.py", "cli/further.py", "cli/signals.py"),
     "imagine": ("table.py", "card.py", "compiled.py", "columnar", "validation", "cli/imagining.py"),

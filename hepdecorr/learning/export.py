@@ -16,43 +16,48 @@ from torch import Tensor, nn
 
 from hepdecorr.card import METADATA_KEY, Card
 from hepdecorr.errors import InputError
-from hepdecorr.learning import weights
+from hepdecorr.learning import graphs, group_graphs, weights
+from hepdecorr.learning.coding import Codes
 from hepdecorr.learning.form import Form
 from hepdecorr.learning.generator import FILE as GENERATOR
 from hepdecorr.learning.generator import to_graph
-from hepdecorr.learning.graphs import quiet, strip
+from hepdecorr.learning.graphs import agree, opened
 from hepdecorr.learning.methods.method import Arrays, Method
 from hepdecorr.learning.posthoc.chain import Chain
 
 TOLERANCE = 1e-5  # of the logit, relative above 1
-FURTHER = 1e-4  # of further outputs, relative to the largest number of the row where that is above 1
 FILE = "tagger.onnx"
+CONTEXT = "context"  # the input that takes the code of an event's group
 LATENTS = "latents.npz"  # what a method reveals, beside it
 
 
 class _Outputs(nn.Module):
-    def __init__(self, method: Method, form: Form, posthoc: Chain | None) -> None:
+    def __init__(self, method: Method, form: Form, posthoc: Chain | None, *, context: int) -> None:
         super().__init__()
-        self.method, self.form, self.posthoc = method, form, posthoc
+        self.method, self.form, self.posthoc, self.context = method, form, posthoc, context
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         own = inputs if self.posthoc is None else inputs[:-1]
-        logit, *further = self.method.answers(joined(self.form, own))
+        logit, *further = self.method.answers(joined(self.form, own, context=self.context))
         if self.posthoc is not None:
             logit = self.posthoc(logit, inputs[-1])
         return logit.sigmoid(), logit, *further
 
 
-def joined(form: Form, inputs: Sequence[Tensor]) -> Tensor:
-    """The rows of a method, (n, width), from the inputs of its graph, in the order of the card."""
+def joined(form: Form, inputs: Sequence[Tensor], *, context: int = 0) -> Tensor:
+    """The rows of a method, (n, width + context), from the inputs of its graph, in the order of the card."""
+    if context:
+        return torch.cat([joined(form, inputs[:-1]), inputs[-1]], 1)
     if not form.constituents:
         return inputs[0]
     *features, constituents, mask = inputs
     return form.pack(features[0] if features else mask[:, :0], constituents, mask)
 
 
-def apart(form: Form, x: Tensor) -> dict[str, Tensor]:
-    """The inputs of the graph, in the order of the card, from rows (n, width)."""
+def apart(form: Form, x: Tensor, *, context: int = 0) -> dict[str, Tensor]:
+    """The inputs of the graph, in the order of the card, from rows (n, width + context)."""
+    if context:
+        return {**apart(form, x[:, :-context]), CONTEXT: x[:, -context:]}
     if not form.constituents:
         return {"features": x}
     features, constituents, mask = form.unpack(x)
@@ -70,6 +75,8 @@ def export(
     nuisances: Tensor | None = None,
     arrays: Arrays | None = None,
     files: Mapping[str, str] | None = None,
+    group: Tensor | None = None,
+    of: Sequence[str] = (),
 ) -> Path:
     """Write folder/{tagger.onnx, card.yaml} and return the folder; with `arrays` also latents.npz, and
     weights.npz for a method whose training may be gone on with; beside a method that decodes, generator.onnx.
@@ -82,6 +89,9 @@ def export(
     posthoc: fitted transforms of the logit, which go into the graph; `nuisances` (n, k) are those of the
     sample, in the order of posthoc.nuisances, and the card has an input for them.  files: name -> text of
     what else belongs into the folder.
+
+    A method with a context also leaves members.onnx and group.onnx.  `group` (n,) are then the groups of the
+    sample, by any integers, and `of` names the features that name a group; both go into the card.
     """
     form = form_of(card)
     if sample.ndim != 2 or sample.shape[1] != form.width or len(sample) == 0:
@@ -96,16 +106,44 @@ def export(
             f"tagger {card.name}: nuisances of shape {tuple(given.shape)} and {len(card.nuisance_names)} on "
             f"the card, for {len(sample)} events and transforms that take {wanted}"
         )
-    method = method.cpu().eval()
+    method, x = method.cpu().eval(), sample.cpu().float()
+    made: dict[str, bytes] = {}
+    if method.context:
+        numbers = torch.zeros(len(x), dtype=torch.int64) if group is None else group.cpu()
+        card, made = _grouped(method, card, sample=x, group=numbers, of=of)
+        x = Codes.of(method, x, numbers).rows(x, numbers)
     graph = to_onnx(method, card=card, posthoc=posthoc)
-    given_x = sample.cpu().float()
-    check(graph, method, form=form, name=card.name, sample=given_x, posthoc=posthoc, nuisances=given)
-    graphs = {FILE: graph}
+    about: dict[str, Any] = {"name": card.name, "context": method.context}
+    check(graph, method, form=form, sample=x, posthoc=posthoc, nuisances=given, **about)
+    made[FILE] = graph
     if (generator := method.generator()) is not None:
         sha256 = hashlib.sha256(graph).hexdigest()
-        graphs[GENERATOR] = to_graph(generator, tagger=card.name, sha256=sha256)
+        made[GENERATOR] = to_graph(generator, tagger=card.name, sha256=sha256)
     stored = {LATENTS: arrays or {}, weights.FILE: method.weights()}
-    return _write(graphs, card, folder, stored=stored, files=files or {})
+    return _write(made, card, folder, stored=stored, files=files or {})
+
+
+def _grouped(
+    method: Method, card: Card, *, sample: Tensor, group: Tensor, of: Sequence[str]
+) -> tuple[Card, dict[str, bytes]]:
+    """The card with its context, and the graphs of groups by name, checked."""
+    form, grouping = form_of(card), method.grouping()
+    if grouping is None or grouping.latents != method.context:
+        raise InputError(
+            f"tagger {card.name}: a method with a context of {method.context} must say in grouping() how "
+            "codes of so many numbers come from events"
+        )
+    if form.constituents:
+        raise InputError(
+            f"tagger {card.name}: codes of groups come from features alone; write 'constituents: []' in the "
+            "tagger's block"
+        )
+    grouping = grouping.cpu().eval()
+    about: dict[str, Any] = {"name": card.name, "sample": sample, "group": group}
+    group_graphs.vet(method, grouping, **about)
+    made = group_graphs.to_graphs(grouping, width=form.width, name=card.name)
+    group_graphs.check(made, grouping, extremes=_extremes(form, sample), **about)
+    return card.model_copy(update={"context": group_graphs.context(grouping, made, of=of)}), made
 
 
 def form_of(card: Card) -> Form:
@@ -120,32 +158,24 @@ def to_onnx(method: Method, *, card: Card, posthoc: Chain | None = None) -> byte
     features (rows, f), constituents (rows, L, c), mask (rows, L), nuisances (rows, k), as far as the card has
     them.
     """
-    import onnx
-
     form = form_of(card)
     rows = torch.export.Dim("events", min=1)
     slots = torch.export.Dim("constituents", min=1)
-    example = apart(form, torch.ones(3, len(form.features) + form.slots(5)))
+    context = card.context.latents if card.context else 0
+    example = apart(form, torch.ones(3, len(form.features) + form.slots(5) + context), context=context)
     axes = {"features": {0: rows}, "constituents": {0: rows, 1: slots}, "mask": {0: rows, 1: slots}}
+    axes |= {CONTEXT: {0: rows}, "nuisances": {0: rows}}
     if posthoc is not None:
-        example["nuisances"], axes["nuisances"] = torch.ones(3, len(posthoc.nuisances)), {0: rows}
-    with quiet():
-        program = torch.onnx.export(
-            _Outputs(method, form, posthoc).eval(),
-            tuple(example.values()),
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes={"inputs": tuple(axes[name] for name in example)},
-            input_names=list(example),
-            output_names=["score", "logit", *method.beside],
-            verbose=False,
-        )
-    if program is None:
+        example["nuisances"] = torch.ones(3, len(posthoc.nuisances))
+    graph = graphs.to_onnx(
+        _Outputs(method, form, posthoc, context=context),
+        example,
+        axes=axes,
+        outputs=["score", "logit", *method.beside],
+        metadata={METADATA_KEY: card.to_json()},
+    )
+    if graph is None:
         raise InputError(f"tagger {card.name}: torch could not export the method")
-    model = program.model_proto
-    strip(model)
-    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
-    graph: bytes = model.SerializeToString()
     return graph
 
 
@@ -156,27 +186,24 @@ def check(
     form: Form,
     name: str,
     sample: Tensor,
+    context: int = 0,
     posthoc: Chain | None = None,
     nuisances: Tensor | None = None,
 ) -> None:
     """Compare ONNX Runtime with torch; InputError where they differ by more than the tolerance.
 
+    sample (n, width + context): what the method's logit takes.
     Behind transforms the tolerance is what they make of that of the method's logit.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = opened(graph)
     # Pairs of constituents take memory with their square.
     sample = sample[: max(64, len(sample) * 40**2 // max(40, form.length) ** 2)]
     whole = torch.cat([sample, _extremes(form, sample)])
     beside = torch.zeros(0, 0) if nuisances is None else nuisances
     trials = [whole, whole[:1], whole[-1:], whole[: max(2, len(whole) // 2)]]
-    for inputs in (*(apart(form, x) for x in trials), *_lengths(form, whole[:64])):
+    for inputs in (*(apart(form, x, context=context) for x in trials), *_lengths(form, whole[:64])):
         # Torch gets what an event is, with its padding cleared; the graph gets what may stand there.
-        x = joined(form, list(inputs.values()))
+        x = joined(form, list(inputs.values()), context=context)
         z = _around(beside, len(x))
         with torch.no_grad():
             raw, *further = method.answers(x)
@@ -191,7 +218,7 @@ def check(
             )
         off = np.abs(got_logit - logit)
         for output, a, b in zip(method.beside, got, further, strict=True):
-            _check_further(a, b.numpy(), about=f"tagger {name}: output {output!r}", rows=len(x))
+            agree(a, b.numpy(), about=f"tagger {name}: output {output!r}", rows=len(x))
         worst = float(np.max(off / np.maximum(1, np.abs(logit))))
         if not (off <= allowed).all() or not (np.abs(got_score - score) <= allowed).all():
             raise InputError(
@@ -200,21 +227,6 @@ def check(
                 "or look for operations without "
                 "an ONNX counterpart"
             )
-
-
-def _check_further(got: Any, known: np.ndarray[Any, Any], *, about: str, rows: int) -> None:
-    """InputError unless they agree, row by row, on the scale of the row's largest number."""
-    if got.shape != known.shape or len(known) != rows:
-        raise InputError(
-            f"{about} has shape {got.shape} in the graph and {known.shape} in torch, for {rows} rows"
-        )
-    off = np.abs(got - known).reshape(rows, -1).max(1, initial=0.0)
-    scale = np.maximum(1, np.abs(known).reshape(rows, -1).max(1, initial=0.0))
-    if not (off <= FURTHER * scale).all():
-        raise InputError(
-            f"{about} differs by {np.max(off / scale):.1e} between ONNX and torch, relative above 1, more "
-            f"than {FURTHER:g}; nothing was written"
-        )
 
 
 def _mapped(raw: Tensor, z: Tensor, posthoc: Chain | None) -> tuple[Tensor, Tensor]:
@@ -245,6 +257,8 @@ def _extremes(form: Form, sample: Tensor) -> Tensor:
     rows = torch.stack([low - 10 * span, high + 10 * span, 0 * low, low, high, 0 * low - 1e6, 0 * low + 1e6])
     if form.constituents:
         rows[:, len(form.features) :].unflatten(1, (form.length, -1))[..., -1] = 1.0
+    # A code is no raw number: how far it can go is the encoder's to say.
+    rows[-2:, form.width :] = rows[:2, form.width :]
     return rows
 
 

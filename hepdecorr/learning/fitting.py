@@ -27,7 +27,8 @@ from hepdecorr.card import Card, Feature, Input, Nuisance
 from hepdecorr.errors import InputError
 from hepdecorr.learning import vetting
 from hepdecorr.learning.batches import Batch, Data, Events, labels, product
-from hepdecorr.learning.export import export
+from hepdecorr.learning.coding import Codes
+from hepdecorr.learning.export import CONTEXT, export
 from hepdecorr.learning.form import Form
 from hepdecorr.learning.further_scores import further_points, further_scores
 from hepdecorr.learning.layout import PREFIX, Layout
@@ -213,13 +214,15 @@ def finish(
     """Export the trained method with its card to `folder` and return the folder.
 
     objects: what a row of the table is, where it is not an event: the section `objects` of the config.
-    Thresholds are fixed on the background of the validation events, on the score behind its transforms.
+    Thresholds are fixed on the background of the validation events, on the score behind its transforms, and
+    with codes of whole validation groups.
     """
     validation = trained.data.validation.all
-    logit = logits(trained.method, validation)
+    rows = Codes.of(trained.method, validation.x, validation.group).rows(validation.x, validation.group)
+    logit = logits(trained.method, rows)
     label, weight = validation.y.numpy(), validation.w.numpy().astype(np.float64)
     points = partial(working_points, label=label, weight=weight, rejections=rejections)
-    further = further_scores(trained.method, validation.x, spec=trained.spec)
+    further = further_scores(trained.method, rows, spec=trained.spec)
     beside: dict[str, Any] = {}
     if trained.posthoc is not None:
         own = fitted.validation(trained.posthoc, table=table, split=trained.split)
@@ -261,7 +264,8 @@ def finish(
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    about = {"sample": validation.x[:2048], "arrays": arrays, **beside}
+    some = {"sample": validation.x[:2048], "group": validation.group[:2048]}
+    about = {**some, "of": group_names(table), "arrays": arrays, **beside}
     try:
         return export(trained.method, card=card, folder=folder, **about)
     except InputError as err:
@@ -269,6 +273,12 @@ def finish(
             raise
         # Numbers that have run away are why a graph is not exact.
         raise InputError(f"{'; '.join(card.training['reasons'])}; then {err}") from None
+
+
+def group_names(table: Table) -> list[str]:
+    """The features whose values name the groups of a table, which its column of groups has for a title."""
+    columns = [table.column(name) for name in table.names("group")[:1]]
+    return [name for column in columns for name in (column.title or column.name).split(", ")]
 
 
 def inputs(trained: Trained, table: Table, nuisances: Sequence[Nuisance], *, axis: str) -> tuple[Input, ...]:
@@ -287,6 +297,9 @@ def inputs(trained: Trained, table: Table, nuisances: Sequence[Nuisance], *, axi
         seen = described(form.constituents, PREFIX)
         found.append(Input(name="constituents", axes=axes, features=seen, **kept))
         found.append(Input(name="mask", axes=axes[:2], features=(), **kept))
+    if trained.method.context:
+        codes = tuple(Feature(name=f"code_{k}") for k in range(trained.method.context))
+        found.append(Input(name=CONTEXT, axes=(axis, "codes"), features=codes))
     chain = trained.posthoc
     if chain is not None and chain.into == "graph":
         pairs = zip(fitted.sources(chain, nuisances), chain.nuisances, strict=True)
@@ -297,9 +310,10 @@ def inputs(trained: Trained, table: Table, nuisances: Sequence[Nuisance], *, axi
 
 @torch.no_grad()
 def logits(method: Method, events: Batch | Tensor) -> np.ndarray[Any, Any]:
-    """Logits of many events, float32 of shape (n,), in chunks."""
-    x = events.x if isinstance(events, Batch) else events
-    return torch.cat([method.logit(part) for part in chunks(x)]).float().cpu().numpy()
+    """Logits of many events, or of rows as `logit` takes them, float32 of shape (n,), in chunks."""
+    if isinstance(events, Batch):
+        events = Codes.of(method, events.x, events.group).rows(events.x, events.group)
+    return torch.cat([method.logit(part) for part in chunks(events)]).float().cpu().numpy()
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hepdecorr.card import GENERATOR_KEY, GeneratorCard
 from hepdecorr.errors import InputError
-from hepdecorr.learning.graphs import quiet, strip
+from hepdecorr.learning.graphs import opened, to_onnx
 
 FILE = "generator.onnx"
 TOLERANCE = 1e-4  # of momenta, relative to the largest of a jet where that is above 1 GeV
@@ -43,31 +43,22 @@ def to_graph(generator: Generator, *, tagger: str, sha256: str) -> bytes:
     Inputs `latent` (jets, d) and, where something is told, `condition` (jets, k); output `momenta` (jets, L,
     4).  sha256: of the tagger's graph.  InputError where ONNX Runtime does not give what torch gives.
     """
-    import onnx
-
     told = bool(generator.condition)
     generator = generator.cpu().eval()
-    example = (torch.zeros(3, generator.latents), torch.zeros(3, len(generator.condition)))
-    rows = torch.export.Dim("jets", min=1)
-    with quiet():
-        program = torch.onnx.export(
-            _Told(generator).eval() if told else _Alone(generator).eval(),
-            example if told else example[:1],
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes={"inputs": ({0: rows},) * (2 if told else 1)},
-            input_names=["latent", "condition"][: 2 if told else 1],
-            output_names=["momenta"],
-            verbose=False,
-        )
-    if program is None:
-        raise InputError(f"tagger {tagger}: torch could not export its generator")
-    model = program.model_proto
-    strip(model)
+    example = {"latent": torch.zeros(3, generator.latents)}
+    if told:
+        example["condition"] = torch.zeros(3, len(generator.condition))
     own = {name: getattr(generator, name) for name in ("latents", "condition", "boost", "length")}
-    card = GeneratorCard(tagger=tagger, sha256=sha256, **own)
-    onnx.helper.set_model_props(model, {GENERATOR_KEY: card.model_dump_json()})
-    graph: bytes = model.SerializeToString()
+    rows = torch.export.Dim("jets", min=1)
+    graph = to_onnx(
+        _Told(generator) if told else _Alone(generator),
+        example,
+        axes={name: {0: rows} for name in example},
+        outputs=["momenta"],
+        metadata={GENERATOR_KEY: GeneratorCard(tagger=tagger, sha256=sha256, **own).model_dump_json()},
+    )
+    if graph is None:
+        raise InputError(f"tagger {tagger}: torch could not export its generator")
     _check(graph, generator, tagger=tagger)
     return graph
 
@@ -87,12 +78,7 @@ class _Alone(_Told):
 
 
 def _check(graph: bytes, generator: Generator, *, tagger: str) -> None:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = opened(graph)
     draw = torch.Generator().manual_seed(1)
     latent = torch.randn(_TRIALS, generator.latents, generator=draw)
     condition = torch.randn(_TRIALS, len(generator.condition), generator=draw)

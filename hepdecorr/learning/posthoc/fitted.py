@@ -10,6 +10,7 @@ import torch
 
 from hepdecorr.card import Nuisance, WorkingPoint
 from hepdecorr.learning.batches import product, to_batch
+from hepdecorr.learning.coding import Codes
 from hepdecorr.learning.layout import Layout
 from hepdecorr.learning.methods.judging import chunks
 from hepdecorr.learning.methods.method import Method
@@ -32,11 +33,16 @@ def fit(chain: Chain, method: Method, *, table: Table, layout: Layout, split: Sp
 def scored(
     method: Method, table: Table, layout: Layout, *, select: Selection, names: Sequence[str] = ()
 ) -> Arrays:
-    """`logit` of the method alone, `label`, `weight` and the columns `names` of selected rows of a table."""
+    """`logit` of the method alone, `label`, `weight` and the columns `names` of selected rows of a table.
+
+    A method with a context is told the codes of whole groups of that part of the table.
+    """
+    codes = Codes.of_table(method, table, layout, select=select)
     found: list[dict[str, Any]] = []
     for arrays in table.iterate(list(dict.fromkeys([*layout.columns, *names])), select=select):
         raw = to_batch(arrays, layout)
-        logit = torch.cat([method.logit(part) for part in chunks(raw.x)]).float().numpy()
+        rows = codes.rows(raw.x, raw.group)
+        logit = torch.cat([method.logit(part) for part in chunks(rows)]).float().numpy()
         about = {"logit": logit, "label": arrays["label"], "weight": product(arrays, layout.weights)}
         found.append({**{n: arrays[n] for n in names}, **about})
     return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
