@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hepdecorr.card import METADATA_KEY, Card
 from hepdecorr.errors import InputError
+from hepdecorr.learning import decoder as decoders
 from hepdecorr.learning import graphs, group_graphs, weights
 from hepdecorr.learning.coding import Codes
 from hepdecorr.learning.form import Form
@@ -119,6 +120,8 @@ def export(
     if (generator := method.generator()) is not None:
         sha256 = hashlib.sha256(graph).hexdigest()
         made[GENERATOR] = to_graph(generator, tagger=card.name, sha256=sha256)
+    if (decoder := method.decoder()) is not None:
+        made[decoders.FILE] = decoders.to_graph(decoder, tagger=card.name)
     stored = {LATENTS: arrays or {}, weights.FILE: method.weights()}
     return _write(made, card, folder, stored=stored, files=files or {})
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hepdecorr.catalogue import suggest
 from hepdecorr.errors import InputError
 from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.decoder import GroupDecoder
 from hepdecorr.learning.generator import Generator
 from hepdecorr.learning.grouping import Grouping
 from hepdecorr.learning.moves import Moves, read_settings
@@ -72,6 +73,10 @@ class Method(nn.Module):
     def weights(self) -> Arrays:
         """Arrays by name from which another training may start, kept beside the graph; none for most."""
         return {}
+
+    def decoder(self) -> GroupDecoder | None:
+        """Of a method that learns from groups, from codes to features, which leaves as a graph, too."""
+        return None
 
     def generator(self) -> Generator | None:
         """Its decoder, which leaves as a graph of its own beside the tagger; None for most."""

@@ -1,0 +1,221 @@
+"""What keeps the instance code from telling the group: mutual information, bounded from below by a critic."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from hepdecorr.catalogue import suggest
+from hepdecorr.errors import InputError
+from hepdecorr.learning.groups.members import Members
+from hepdecorr.learning.moves import Moves
+from hepdecorr.learning.networks.mlp import layers
+from hepdecorr.learning.terms.strength import Growth
+
+log = logging.getLogger(__name__)
+
+BOUNDS = ("mean", "sum")
+DIVISORS = ("others", "group")
+
+
+class Regulariser(nn.Module):
+    """A price on I(x; v), for a choice of the x that v must not tell, with the critic T that finds it.
+
+    The bound is E[T] - ln E~[e^T] in nats (Belghazi et al., 1801.04062, eq. 10; reference 3, eqs. 2 and 3): E
+    over pairs (x, v) of one group, E~ over x of one and v of another.  The critic maximises it, the
+    encoders pay `strength` times it; it may be below 0 by chance, or where the critic is behind.  A group of
+    one event has no x and is left out, of both; of one group alone nothing can be said, and it costs nothing.
+
+    start, ramp: fractions of the stage after which the price sets in and over which it grows.  steps: moves of
+    the critic a turn.  batch: events in batches of its own, 0 for those of the encoders.  moves: its lr,
+    optimizer, ... as in `training`.  hidden: widths of both of its networks, with `summands` numbers between.
+
+    bound: 'mean' as above; 'sum', the sum of T minus the logarithm of the sum of e^T, as the authors' code
+    has it, which is no bound of anything.  squash: T through a tanh, as in that code, whose strength is 1e3.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: int,
+        latents: int,
+        strength: float = 1.0,
+        start: float = 0.0,
+        ramp: float = 0.0,
+        bound: str = "mean",
+        squash: bool = False,
+        summands: int = 32,
+        hidden: Sequence[int] = (32,),
+        activation: str = "softplus",
+        steps: int = 1,
+        batch: int = 0,
+        moves: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if bound not in BOUNDS:
+            raise InputError(f"{name}: no bound {bound!r}{suggest(bound, BOUNDS)}")
+        for key, value, least in (("steps", steps, 1), ("batch", batch, 0), ("summands", summands, 1)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name}: {key} must be a whole number of at least {least}, not {value!r}")
+        self.growth = Growth(*(_number(v, key=f"{name}: {k}") for k, v in
+                               (("strength", strength), ("start", start), ("ramp", ramp))))  # fmt: skip
+        self.by_sum, self.squash, self.steps, self.batch = bound == "sum", squash, steps, batch
+        self.moves = Moves.read(moves, where=f"{name} moves", schedule="cosine", weight_decay=1e-4, clip=5.0)
+        self.of_x = layers(features, summands, hidden=hidden, activation=activation)
+        self.of_both = layers(summands + latents, 1, hidden=hidden, activation=activation)
+        self._told = False
+
+    @abstractmethod
+    def context(self, scaled: Tensor, among: Members, *, generator: Generator | None) -> Tensor:
+        """What the critic knows of the x of each event, (n, summands), of preprocessed features (n, f)."""
+
+    def forward(
+        self, scaled: Tensor, v: Tensor, among: Members, *, generator: Generator | None = None
+    ) -> Tensor:
+        """The bound, scalar, of instance codes v (n, d)."""
+        several = among.counts > 1
+        if not several.all():
+            own = several[among.group].nonzero()[:, 0]
+            scaled, v = scaled.index_select(0, own), v.index_select(0, own)
+            among = among.part(own)
+        if among.groups < 2:
+            self._tell()
+            return v.sum() * 0 + sum(p.sum() * 0 for p in self.parameters())
+        x = self.context(scaled, among, generator=generator)
+        joint = self._critic(x, v)
+        apart = self._critic(x, v.index_select(0, among.stranger(generator=generator)))
+        if self.by_sum:
+            return joint.sum() - apart.logsumexp(0)
+        return joint.mean() - (apart.logsumexp(0) - math.log(len(apart)))
+
+    def _critic(self, x: Tensor, v: Tensor) -> Tensor:
+        answer = self.of_both(torch.cat([v, x], 1)).float()[:, 0]
+        return answer.tanh() if self.squash else answer
+
+    def _tell(self) -> None:
+        if not self._told:
+            log.warning(
+                "%s: a batch without two groups of two events or more says nothing of what the instance code "
+                "tells of its group, and costs nothing; write training: batch: so that batches hold many",
+                type(self).__name__,
+            )
+        self._told = True
+
+
+class Nemeth(Regulariser):
+    """I(x_l; v_k) of two events l and k of a group (Nemeth, AAAI 2020; reference 3, section 2.3, eq. 2).
+
+    itself: l may also be k, as in the authors' code, which permutes events within groups: then even codes
+    that tell nothing of the group cost something.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: int,
+        latents: int,
+        strength: float = 1.0,
+        start: float = 0.0,
+        ramp: float = 0.0,
+        bound: str = "mean",
+        squash: bool = False,
+        summands: int = 32,
+        hidden: Sequence[int] = (32,),
+        activation: str = "softplus",
+        steps: int = 1,
+        batch: int = 0,
+        moves: Mapping[str, Any] | None = None,
+        itself: bool = False,
+    ) -> None:
+        super().__init__(
+            features=features,
+            latents=latents,
+            strength=strength,
+            start=start,
+            ramp=ramp,
+            bound=bound,
+            squash=squash,
+            summands=summands,
+            hidden=hidden,
+            activation=activation,
+            steps=steps,
+            batch=batch,
+            moves=moves,
+        )
+        self.itself = itself
+
+    def context(self, scaled: Tensor, among: Members, *, generator: Generator | None) -> Tensor:
+        """Of one other event."""
+        other = among.sibling(generator=generator, itself=self.itself)
+        return self.of_x(scaled).index_select(0, other)  # type: ignore[no-any-return]
+
+
+class LeaveOneOut(Regulariser):
+    """I(x_-k; v_k) of all other events of the group: what CxVAE pays (reference 3, section 4.3, eq. 3).
+
+    One event may not tell its group where all of them do.  T sees the mean of T_a over the others.
+    divisor: 'others', K - 1; 'group', K, as the paper prints it.  included: the event k itself is among them,
+    as in the authors' code.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: int,
+        latents: int,
+        strength: float = 1.0,
+        start: float = 0.0,
+        ramp: float = 0.0,
+        bound: str = "mean",
+        squash: bool = False,
+        summands: int = 32,
+        hidden: Sequence[int] = (32,),
+        activation: str = "softplus",
+        steps: int = 1,
+        batch: int = 0,
+        moves: Mapping[str, Any] | None = None,
+        divisor: str = "others",
+        included: bool = False,
+    ) -> None:
+        if divisor not in DIVISORS:
+            raise InputError(f"LeaveOneOut: no divisor {divisor!r}{suggest(divisor, DIVISORS)}")
+        super().__init__(
+            features=features,
+            latents=latents,
+            strength=strength,
+            start=start,
+            ramp=ramp,
+            bound=bound,
+            squash=squash,
+            summands=summands,
+            hidden=hidden,
+            activation=activation,
+            steps=steps,
+            batch=batch,
+            moves=moves,
+        )
+        self.by_group, self.included = divisor == "group", included
+
+    def context(self, scaled: Tensor, among: Members, *, generator: Generator | None) -> Tensor:  # noqa: ARG002
+        """The mean of T_a over the others."""
+        each = self.of_x(scaled).float()
+        if self.included:
+            return (among.total(each) / among.counts[:, None]).index_select(0, among.group)
+        return among.others(each, by_group=self.by_group)
+
+
+def _number(value: Any, *, key: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{key} must be a number, not {value!r}")
+    return number

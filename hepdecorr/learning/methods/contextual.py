@@ -1,0 +1,139 @@
+"""A classifier that knows each event's group, through what the event is apart from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hepdecorr import catalogue
+from hepdecorr.errors import InputError
+from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.decoder import GroupDecoder
+from hepdecorr.learning.grouping import Grouping, Posterior
+from hepdecorr.learning.groups.representation import Decoded, GroupCoding, GroupRepresentation
+from hepdecorr.learning.methods.group_vae import check_columns
+from hepdecorr.learning.methods.method import Method
+from hepdecorr.learning.methods.tagger import Tagger
+from hepdecorr.learning.seen import seen
+from hepdecorr.learning.training import Play
+
+
+class Contextual(Method):
+    """Two stages: codes of groups and events, then a classifier on the codes of events.
+
+    When to use it: where something unknown changes from group to group (run, era) and shifts the features of
+    all its events; the classifier sees what is left when that is taken out, and does not drift with it.
+
+    representation: arguments of GroupRepresentation; `of` names the features that the unknown acts on, the
+    others go to the classifier as they are.  So that nothing is lost on the way, give the instance as many
+    latents as `of` has features and the decoder a small variance.  network, terms, training, weigh: of the
+    classifier, a Tagger on the means of the instance codes, given the mean of the group's code, and the
+    features that are left.
+    """
+
+    whole = True
+    beside = ("instance", "instance_log_var")
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[str],
+        constituents: Sequence[str] = (),
+        nuisances: Sequence[str] = (),
+        representation: Mapping[str, Any] | None = None,
+        network: Mapping[str, Any] | str = "MLP",
+        terms: Sequence[Mapping[str, Any]] = (),
+        training: Mapping[str, Any] | None = None,
+        weigh: float = 0.0,
+        base: Path | None = None,
+    ) -> None:
+        super().__init__()
+        check_columns("Contextual", features, constituents)
+        self.width = len(features)
+        self.representation = _represent(representation, features=features, base=base)
+        self.context = self.representation.latents.group
+        codes = [f"instance_{k}" for k in range(self.representation.latents.instance)]
+        left = [name for name in features if name not in self.representation.names]
+        self.register_buffer("left", torch.tensor([features.index(name) for name in left], dtype=torch.int64))
+        self.names = [*codes, *left]
+        self.classifier = Tagger(
+            features=self.names,
+            nuisances=nuisances,
+            terms=terms,
+            network=network,
+            training=training,
+            weigh=weigh,
+            base=base,
+        )
+
+    @property
+    def network(self) -> nn.Module:
+        """The classifier's."""
+        return self.classifier.network
+
+    def learn(self, data: Data, play: Play) -> None:
+        """Stages 'groups' and 'tagger'."""
+        self.to(play.device)
+        record = self.representation.learn(data, play)
+        self.representation.eval().requires_grad_(False)
+        self.measured = record["measured"] = self.representation.measured(data.validation.all)
+        self.classifier.learn(seen(data, self.kept, names=self.names, rows=self.rows), play)
+
+    def rows(self, b: Batch) -> Tensor:
+        """Features and the code of the group, (n, width + d_u), of whole groups."""
+        with torch.no_grad():
+            code = self.representation.codes(b.x, b.group).mean
+        return torch.cat([b.x, code.index_select(0, b.group)], 1)
+
+    def logit(self, x: Tensor) -> Tensor:
+        """Shape (n,)."""
+        return self.classifier.logit(self.kept(x))
+
+    def further(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Means and logarithms of the variances of the instance codes, both (n, d_v)."""
+        p = self._instances(x)
+        return p.mean, p.log_var
+
+    def answers(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The logit and what `beside` names."""
+        p = self._instances(x)
+        return self.classifier.logit(self._beside(p, x)), p.mean, p.log_var
+
+    def kept(self, x: Tensor) -> Tensor:
+        """What the classifier sees of rows with the code behind, (n, d_v + features that are left)."""
+        return self._beside(self._instances(x), x)
+
+    def grouping(self) -> Grouping:
+        """How codes come from events."""
+        return GroupCoding(self.representation)
+
+    def decoder(self) -> GroupDecoder:
+        """From codes to the features that are represented."""
+        return Decoded(self.representation)
+
+    def _instances(self, x: Tensor) -> Posterior:
+        return self.representation.instances(x[:, : self.width], x[:, self.width :])
+
+    def _beside(self, p: Posterior, x: Tensor) -> Tensor:
+        return torch.cat([p.mean, x.index_select(1, self.left)], 1) if len(self.left) else p.mean
+
+
+def _represent(
+    spec: Mapping[str, Any] | None, *, features: Sequence[str], base: Path | None
+) -> GroupRepresentation:
+    if not isinstance(spec or {}, Mapping):
+        raise InputError(f"representation must be as {{latents: {{group: 2, instance: 4}}}}, not {spec!r}")
+    where = "method: representation: training"
+    home = f"{GroupRepresentation.__module__}:GroupRepresentation"
+    given = {key: value for key, value in (spec or {}).items() if key != "where"}
+    try:
+        made: GroupRepresentation = catalogue.build(
+            {"type": home, **given}, home=home, base=base, features=list(features), where=where
+        )
+    except InputError as err:
+        raise InputError(f"representation: {err}") from None
+    return made
