@@ -35,6 +35,7 @@ def test_every_method_is_tried(learned) -> None:
     from_specs["anomaly"] = "Anomaly"
     from_specs |= {"double": "DoubleDisCo"}
     from_specs["jets"] = "JetVAE"  # in test_jet_vae.py, on constituents
+    from_specs |= {"groups": "GroupVAE", "runs": "Contextual"}  # in test_groups.py, on groups of events
     assert set(from_specs.values()) == set(methods.__all__)
 
 

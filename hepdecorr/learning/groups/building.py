@@ -59,23 +59,21 @@ class Making(NamedTuple):
         """Of the blocks group_encoder, instance_encoder, decoder and the key variance."""
         d_u, d_v = self.latents
         about = {"features": self.features}
-        of_group = self._build("group_encoder", encoder, GroupEncoder, latents=d_u, **about)
-        made = self._build("decoder", decoder, Decoder, group=d_u, instance=d_v, **about)
+        of_group = self._build("group_encoder", encoder, GroupEncoder, latents=d_u, **about)  # type: ignore[type-abstract]
+        made = self._build("decoder", decoder, Decoder, group=d_u, instance=d_v, **about)  # type: ignore[type-abstract]
         own: dict[str, Any] = {"summands": of_group.summands, "group": d_u, "latents": d_v}
         if not isinstance(instance or {}, Mapping):
             raise InputError(f"instance_encoder must be as {{conditional: true}}, not {instance!r}")
         spec = {"type": f"{HOME}.instances:InstanceEncoder", **(instance or {})}
         of_event = self._build("instance_encoder", spec, InstanceEncoder, **own, **about)
-        return Net(
-            of_group, of_event, made, features=self.features, variance=_variance(variance, made.noise)
-        )
+        return Net(of_group, of_event, made, features=self.features, variance=_variance(variance, made.noise))
 
     def regulariser(self, spec: Mapping[str, Any] | str | None) -> Regulariser | None:
         """Of the block regulariser; None for 'none'."""
         if spec is None or spec == "none":
             return None
         about = {"features": self.features, "latents": self.latents.instance}
-        return self._build("regulariser", spec, Regulariser, **about)
+        return self._build("regulariser", spec, Regulariser, **about)  # type: ignore[type-abstract]
 
     def _build(self, key: str, spec: Any, kind: type[M], **about: Any) -> M:
         named = spec.get("type") if isinstance(spec, Mapping) else spec

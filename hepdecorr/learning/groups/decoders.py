@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,8 @@ class Network(Decoder):
         features: int,
         group: int,
         instance: int,
-        hidden: Sequence[int] = (32,),
-        activation: str = "softplus",
+        hidden: Sequence[int] = (32, 32),
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         self.net = layers(group + instance, features, hidden=hidden, activation=activation)
@@ -64,7 +65,8 @@ class ExamScores(Decoder):
                 f"ExamScores makes one feature of latents {{group: 2, instance: 1}}, not {features} of "
                 f"{{group: {group}, instance: {instance}}}"
             )
-        if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 < noise < math.inf:
+        given: Any = noise  # from YAML, where it may be anything
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
             raise InputError(f"ExamScores: noise must be a number above 0, not {noise!r}")
         self.noise = float(noise)
 

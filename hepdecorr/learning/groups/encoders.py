@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,18 +62,19 @@ class DeepSets(GroupEncoder):
         latents: int,
         pool: str = "sum",
         summands: int = 32,
-        hidden: Sequence[int] = (32,),
-        activation: str = "softplus",
+        hidden: Sequence[int] = (32, 32),
+        activation: str = "silu",
     ) -> None:
         if pool not in POOLS:
             raise InputError(f"DeepSets: no pool {pool!r}{suggest(pool, POOLS)}")
-        if not isinstance(summands, int) or summands < 1:
+        size: Any = summands  # from YAML, where it may be anything
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise InputError(f"DeepSets: summands must be a whole number of at least 1, not {summands!r}")
         super().__init__(summands=summands)
         self.by_mean = pool == "mean"
-        about = {"hidden": hidden, "activation": activation}
-        self.each = layers(features, summands, **about)  # type: ignore[arg-type]
-        self.all = layers(summands + self.by_mean, 2 * latents, **about)  # type: ignore[arg-type]
+        self.each = layers(features, summands, hidden=hidden, activation=activation)
+        entering = summands + (1 if self.by_mean else 0)
+        self.all = layers(entering, 2 * latents, hidden=hidden, activation=activation)
 
     def members(self, scaled: Tensor) -> Tensor:
         """E_A of each event."""
@@ -94,7 +96,7 @@ class Mean(GroupEncoder):
     """
 
     def __init__(
-        self, *, features: int, latents: int, hidden: Sequence[int] = (32,), activation: str = "softplus"
+        self, *, features: int, latents: int, hidden: Sequence[int] = (32, 32), activation: str = "silu"
     ) -> None:
         super().__init__(summands=2 * latents)
         self.each = layers(features, 2 * latents, hidden=hidden, activation=activation)
@@ -114,7 +116,7 @@ class Product(GroupEncoder):
     """Each event gives a posterior; the group's is their product, normalised.
 
     Bouchacourt et al. (1705.08841), as in reference 3, section 2.2: precisions are added, means weighed by
-    them.  prior: one more factor, the unit Gaussian, which makes the code of few unsure events tend to it; the
+    them.  prior: one more factor, the unit Gaussian, to which the code of few unsure events then tends; that
     paper has none.  precision: 'variance', 1/sigma^2, as the formula says; 'deviation', 1/sigma in its place,
     as the authors' code of reference 3 has it.
     """
@@ -126,8 +128,8 @@ class Product(GroupEncoder):
         latents: int,
         prior: bool = False,
         precision: str = "variance",
-        hidden: Sequence[int] = (32,),
-        activation: str = "softplus",
+        hidden: Sequence[int] = (32, 32),
+        activation: str = "silu",
     ) -> None:
         if precision not in PRECISIONS:
             raise InputError(f"Product: no precision {precision!r}{suggest(precision, PRECISIONS)}")

@@ -32,8 +32,8 @@ class InstanceEncoder(nn.Module):
         latents: int,
         conditional: bool = True,
         sees: str = "features",
-        hidden: Sequence[int] = (32,),
-        activation: str = "softplus",
+        hidden: Sequence[int] = (32, 32),
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         if sees not in SEEN:

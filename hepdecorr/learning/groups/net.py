@@ -67,7 +67,8 @@ class Net(nn.Module):
 
     def distance(self, target: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """(x - mean of p)^2 / 2 variance of events (n, f) with codes (n, d_u) and (n, d_v), summed, (n,)."""
-        return ((self.decoder(u, v) - target).square() / (2 * self.variance)).sum(1)
+        missed: Tensor = self.decoder(u, v) - target
+        return (missed.square() / (2 * self.variance)).sum(1)
 
     @property
     def constant(self) -> Tensor:

@@ -32,9 +32,9 @@ class Regulariser(nn.Module):
     encoders pay `strength` times it; it may be below 0 by chance, or where the critic is behind.  A group of
     one event has no x and is left out, of both; of one group alone nothing can be said, and it costs nothing.
 
-    start, ramp: fractions of the stage after which the price sets in and over which it grows.  steps: moves of
-    the critic a turn.  batch: events in batches of its own, 0 for those of the encoders.  moves: its lr,
-    optimizer, ... as in `training`.  hidden: widths of both of its networks, with `summands` numbers between.
+    start, ramp: fractions of the stage after which the price sets in and over which it grows.  steps: moves
+    of the critic a turn.  batch: events in batches of its own, 0 for those of the encoders.  moves: its lr,
+    optimizer, ... as in `training`.  hidden: widths of both its networks, with `summands` numbers between.
 
     bound: 'mean' as above; 'sum', the sum of T minus the logarithm of the sum of e^T, as the authors' code
     has it, which is no bound of anything.  squash: T through a tanh, as in that code, whose strength is 1e3.
@@ -51,8 +51,8 @@ class Regulariser(nn.Module):
         bound: str = "mean",
         squash: bool = False,
         summands: int = 32,
-        hidden: Sequence[int] = (32,),
-        activation: str = "softplus",
+        hidden: Sequence[int] = (32, 32),
+        activation: str = "silu",
         steps: int = 1,
         batch: int = 0,
         moves: Mapping[str, Any] | None = None,
@@ -61,7 +61,8 @@ class Regulariser(nn.Module):
         name = type(self).__name__
         if bound not in BOUNDS:
             raise InputError(f"{name}: no bound {bound!r}{suggest(bound, BOUNDS)}")
-        for key, value, least in (("steps", steps, 1), ("batch", batch, 0), ("summands", summands, 1)):
+        given: list[tuple[str, Any, int]] = [("steps", steps, 1), ("batch", batch, 0)]
+        for key, value, least in (*given, ("summands", summands, 1)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{name}: {key} must be a whole number of at least {least}, not {value!r}")
         self.growth = Growth(*(_number(v, key=f"{name}: {k}") for k, v in
@@ -81,13 +82,13 @@ class Regulariser(nn.Module):
     ) -> Tensor:
         """The bound, scalar, of instance codes v (n, d)."""
         several = among.counts > 1
+        if int(several.sum()) < 2:
+            self._tell()
+            return sum((p.sum() * 0 for p in self.parameters()), start=v.sum() * 0)
         if not several.all():
             own = several[among.group].nonzero()[:, 0]
             scaled, v = scaled.index_select(0, own), v.index_select(0, own)
             among = among.part(own)
-        if among.groups < 2:
-            self._tell()
-            return v.sum() * 0 + sum(p.sum() * 0 for p in self.parameters())
         x = self.context(scaled, among, generator=generator)
         joint = self._critic(x, v)
         apart = self._critic(x, v.index_select(0, among.stranger(generator=generator)))
@@ -127,8 +128,8 @@ class Nemeth(Regulariser):
         bound: str = "mean",
         squash: bool = False,
         summands: int = 32,
-        hidden: Sequence[int] = (32,),
-        activation: str = "softplus",
+        hidden: Sequence[int] = (32, 32),
+        activation: str = "silu",
         steps: int = 1,
         batch: int = 0,
         moves: Mapping[str, Any] | None = None,
@@ -176,8 +177,8 @@ class LeaveOneOut(Regulariser):
         bound: str = "mean",
         squash: bool = False,
         summands: int = 32,
-        hidden: Sequence[int] = (32,),
-        activation: str = "softplus",
+        hidden: Sequence[int] = (32, 32),
+        activation: str = "silu",
         steps: int = 1,
         batch: int = 0,
         moves: Mapping[str, Any] | None = None,

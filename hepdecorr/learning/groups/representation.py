@@ -25,7 +25,7 @@ from hepdecorr.learning.networks.inputs import read_inputs
 from hepdecorr.learning.players import Player
 from hepdecorr.learning.training import Play
 
-DEFAULTS = {"epochs": 8, "batch": 4096, "lr": 1e-2, "weight_decay": 0.0, "clip": 1.0}
+DEFAULTS = {"epochs": 8, "batch": 2048, "lr": 1e-2, "weight_decay": 0.0, "clip": 1.0}
 STRAIGHT = ("standard", "robust", "none")  # scales that are straight lines
 
 
@@ -37,6 +37,8 @@ class GroupRepresentation(nn.Module):
     Gaussian p(x | u, v) on preprocessed features, default 0.1, or 'learned', one for each feature; not with
     a decoder that knows its noise.  inputs: how features are preprocessed.  training: of its stage, 'groups'.
     """
+
+    places: Tensor
 
     def __init__(
         self,
@@ -159,8 +161,8 @@ class GroupRepresentation(nn.Module):
 
     def decode(self, u: Tensor, v: Tensor) -> Tensor:
         """Features (n, f) in their own units of codes (n, d_u) and (n, d_v)."""
-        given = self.net.decoder(u, v)
-        return given if self.raw else unscaled(self.inputs, given)  # type: ignore[no-any-return]
+        given: Tensor = self.net.decoder(u, v)
+        return given if self.raw else unscaled(self.inputs, given)
 
     def measured(self, validation: Batch) -> dict[str, Any]:
         """What a card keeps: sizes, the variance, and the ELBO on validation groups."""

@@ -18,7 +18,7 @@ from hepdecorr.learning.groups.representation import Decoded, GroupCoding, Group
 from hepdecorr.learning.methods.group_vae import check_columns
 from hepdecorr.learning.methods.method import Method
 from hepdecorr.learning.methods.tagger import Tagger
-from hepdecorr.learning.seen import seen
+from hepdecorr.learning.seen import seen_whole
 from hepdecorr.learning.training import Play
 
 
@@ -37,6 +37,7 @@ class Contextual(Method):
 
     whole = True
     beside = ("instance", "instance_log_var")
+    left: Tensor
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Contextual(Method):
         record = self.representation.learn(data, play)
         self.representation.eval().requires_grad_(False)
         self.measured = record["measured"] = self.representation.measured(data.validation.all)
-        self.classifier.learn(seen(data, self.kept, names=self.names, rows=self.rows), play)
+        self.classifier.learn(seen_whole(data, lambda b: self.kept(self.rows(b)), names=self.names), play)
 
     def rows(self, b: Batch) -> Tensor:
         """Features and the code of the group, (n, width + d_u), of whole groups."""
