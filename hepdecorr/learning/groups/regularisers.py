@@ -83,8 +83,7 @@ class Regulariser(nn.Module):
         """The bound, scalar, of instance codes v (n, d)."""
         several = among.counts > 1
         if int(several.sum()) < 2:
-            self._tell()
-            return sum((p.sum() * 0 for p in self.parameters()), start=v.sum() * 0)
+            return self._nothing(v)
         if not several.all():
             own = several[among.group].nonzero()[:, 0]
             scaled, v = scaled.index_select(0, own), v.index_select(0, own)
@@ -100,7 +99,8 @@ class Regulariser(nn.Module):
         answer = self.of_both(torch.cat([v, x], 1)).float()[:, 0]
         return answer.tanh() if self.squash else answer
 
-    def _tell(self) -> None:
+    def _nothing(self, v: Tensor) -> Tensor:
+        """0, with gradient 0."""
         if not self._told:
             log.warning(
                 "%s: a batch without two groups of two events or more says nothing of what the instance code "
@@ -108,6 +108,7 @@ class Regulariser(nn.Module):
                 type(self).__name__,
             )
         self._told = True
+        return torch.cat([v.flatten(), *(p.flatten() for p in self.parameters())]).sum() * 0
 
 
 class Nemeth(Regulariser):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hepdecorr.errors import InputError
-from hepdecorr.learning.batches import Batch, Data, Events
+from hepdecorr.learning.batches import Batch, Data
 from hepdecorr.learning.decoder import GroupDecoder
 from hepdecorr.learning.grouping import Grouping, Posterior, added, counted
 from hepdecorr.learning.groups.building import Latents, Making, columns
@@ -88,17 +88,19 @@ class GroupRepresentation(nn.Module):
 
     def learn(self, data: Data, play: Play) -> dict[str, Any]:
         """One stage, 'groups'; returns its entry of the history."""
-        whole = data.train.all if isinstance(data.train, Events) else None
-        sample = data.train.sample(generator=play.generator)
-        among = Members.of((sample if whole is None else whole).group)
-        if among.groups < 2:
+        sample, whole = data.train.sample(generator=play.generator), data.train.whole
+        if whole is None or data.validation.whole is None:
+            raise InputError(
+                "a method that learns from groups needs events in whole groups: Events(whole=True)"
+            )
+        if len(whole) < 2:
             raise InputError(
                 "groups: all events to train on are of one group, and nothing differs between groups; look "
                 "at 'groups: of' in the config"
             )
         self.inputs.fit(self.chosen(sample.x))
-        self.net.encoder.fit(among.counts)
-        counts = among.counts.sort()[0]
+        self.net.encoder.fit(whole.counts)
+        counts = whole.counts.sort()[0]
         self.counts = tuple(int(counts[k]) for k in (0, len(counts) // 2, -1))  # type: ignore[assignment]
         players = {}
         if (critic := self.regulariser) is not None:
