@@ -241,9 +241,9 @@ def test_the_elbo_reaches_the_likelihood_only_where_the_instance_knows_the_group
             features=["x0"],
             latents={"group": 1, "instance": 1},
             decoder=f"{tmp_path}/mine.py:Linear",
-            group_encoder={"type": "DeepSets", "hidden": [], "summands": 1},
+            group_encoder={"type": "DeepSets", "hidden": [], "summands": 4},
             instance_encoder={"conditional": conditional, "hidden": []},
-            training={"epochs": 30, "batch": 1024, "lr": 2e-2},
+            training={"epochs": 20, "batch": 1024, "lr": 2e-2},
         )
         method.learn(data, Play(seed=1))
         found[conditional] = method.measured["elbo"]

@@ -96,7 +96,7 @@ class Regulariser(nn.Module):
         return joint.mean() - (apart.logsumexp(0) - math.log(len(apart)))
 
     def _critic(self, x: Tensor, v: Tensor) -> Tensor:
-        answer = self.of_both(torch.cat([v, x], 1)).float()[:, 0]
+        answer: Tensor = self.of_both(torch.cat([v, x], 1)).float()[:, 0]
         return answer.tanh() if self.squash else answer
 
     def _nothing(self, v: Tensor) -> Tensor:
@@ -108,7 +108,8 @@ class Regulariser(nn.Module):
                 type(self).__name__,
             )
         self._told = True
-        return torch.cat([v.flatten(), *(p.flatten() for p in self.parameters())]).sum() * 0
+        every = [v.flatten(), *(p.flatten() for p in self.parameters())]
+        return 0 * torch.cat(every).sum()
 
 
 class Nemeth(Regulariser):

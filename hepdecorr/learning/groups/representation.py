@@ -90,9 +90,7 @@ class GroupRepresentation(nn.Module):
         """One stage, 'groups'; returns its entry of the history."""
         sample, whole = data.train.sample(generator=play.generator), data.train.whole
         if whole is None or data.validation.whole is None:
-            raise InputError(
-                "a method that learns from groups needs events in whole groups: Events(whole=True)"
-            )
+            raise InputError("groups are learned from events in whole groups: Events(..., whole=True)")
         if len(whole) < 2:
             raise InputError(
                 "groups: all events to train on are of one group, and nothing differs between groups; look "
