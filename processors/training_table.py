@@ -8,7 +8,7 @@ from typing import Any
 
 from coffea.processor import ProcessorABC
 
-from hepdecorr.columnar import conventions, rows
+from hepdecorr.columnar import conventions, group_ids, rows
 from hepdecorr.columnar import features as room
 from hepdecorr.columnar import objects as jets
 from hepdecorr.columnar.cuts import Cuts
@@ -61,6 +61,7 @@ class TrainingTable(ProcessorABC):
         chosen = jets.rows(events, self.objects)
         weight = rows.of_rows(weight, chosen)
         keep, cutflow = rows.select(chosen, self.selection, base=self.base)
+        lost = group_ids.lost(chosen, self.grouped_by, keep, base=self.base)
         chosen, weight = chosen[keep], weight[keep]
         wanted = [*self.features, *self.nuisances.values()]
         with shared(chosen):
@@ -79,6 +80,7 @@ class TrainingTable(ProcessorABC):
             rows=len(weight),
             shard=shard,
             conventions=about.conventions,
+            lost_groups=lost,
         )
         return {"chunks": [record]}
 

@@ -162,8 +162,9 @@ def _settings(config: Config, card: Card, nuisance: str) -> dict[str, Any]:
 
 
 def _halves(events: Mapping[str, Any]) -> Any:
-    """Half of the events with all of their entries, by a hash that is not that of the folds."""
-    return fold(*(events[name] for name in EVENT_IDS), folds=2, salt=1) == 0
+    """Half of the events with all of their entries, or of groups, by a hash that is not that of the folds."""
+    sides = ["group"] if "group" in events else EVENT_IDS
+    return fold(*(events[name] for name in sides), folds=2, salt=1) == 0
 
 
 def _evaluated(arrays: tuple[Any, ...], settings: dict[str, Any], half: Any) -> Evaluation:

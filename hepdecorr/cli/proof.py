@@ -43,6 +43,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
     more = {} if config.report.further == "none" else further.found(scores, models)
     others = {name: more[name] for name in further.chosen(config, more)}  # measured as taggers are
     wanted = [*models, *more, *config.nuisances, "label", "weight", *EVENT_IDS, "dataset"]
+    wanted += scores.names("group")
     events = scores.read(wanted)
     about = cards | further.cards(cards, others)
     measured, mapped = measuring.measure(config, events, about, console=console)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from hepdecorr import catalogue
 from hepdecorr.cli import checks, show
+from hepdecorr.cli.census import Census
 from hepdecorr.cli.scores import wanted
 from hepdecorr.cli.stamps import Stamp, code, digest, inputs, own_code, versions
 from hepdecorr.config import Config
@@ -47,7 +48,7 @@ class Analysis:
 
     def table(self, *, redo: bool = False) -> Table:
         """ROOT files -> training table."""
-        from hepdecorr.columnar import rows
+        from hepdecorr.columnar import group_ids, rows
 
         config, folder = self.config, self.output / "table"
         datasets = self._datasets()
@@ -92,6 +93,10 @@ class Analysis:
         stamp.write(completeness=outcome.report.to_dict())
         shutil.rmtree(self.output / "table.part", ignore_errors=True)
         self._say("table", f"{outcome.report.summary()}; {table.rows:,} rows in {folder}")
+        if config.groups:
+            lost = group_ids.emptied(outcome.out["chunks"], table)
+            for text in Census.of(table, split=config.table_split).told(noun=self._noun, lost=lost):
+                self._say("table", text)
         return table
 
     def train(self, *, redo: bool = False) -> None:

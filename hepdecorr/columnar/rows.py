@@ -218,11 +218,13 @@ def record(
     rows: int,
     shard: Shard | None = None,
     conventions: Mapping[str, str] | None = None,
+    lost_groups: Sequence[int] = (),
 ) -> dict[str, Any]:
     """What became of a chunk of events, in plain data.
 
     Chunks without rows count too: their weights are in sumw.  `conventions` are those of the file
-    (conventions.about), which finish_table compares.
+    (conventions.about), which finish_table compares; `lost_groups` those of which the selection leaves no row
+    of this chunk, see group_ids.lost.
     """
     about = metadata(events)
     return {
@@ -236,6 +238,7 @@ def record(
         "cutflow": dict(cutflow),
         "shard": None if shard is None else asdict(shard),
         "conventions": dict(conventions or {}),
+        **({"lost_groups": list(lost_groups)} if lost_groups else {}),
     }
 
 

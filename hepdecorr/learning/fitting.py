@@ -40,6 +40,7 @@ from hepdecorr.learning.posthoc import Chain, fitted
 from hepdecorr.learning.reweighting import Reweighting
 from hepdecorr.learning.streaming import Streamed
 from hepdecorr.learning.training import Play
+from hepdecorr.learning.whole import Whole
 from hepdecorr.learning.working_points import working_points
 from hepdecorr.table import Selection, Split, Table
 from hepdecorr.validation.measures.ranking import auc
@@ -193,7 +194,19 @@ def load(
     kind = Streamed if stream else Events.from_table
     training = kind(table, layout, select=select, rule=rule)
     judging = Selection("validation", split)
-    return Data(training, Events.from_table(table, layout, select=judging, rule=rule))
+    data = Data(training, Events.from_table(table, layout, select=judging, rule=rule))
+    if data.train.whole and data.validation.whole:
+        _apart(data.train.whole, data.validation.whole, table)
+    return data
+
+
+def _apart(train: Whole, validation: Whole, table: Table) -> None:
+    both = np.intersect1d(train.ids.numpy(), validation.ids.numpy(), assume_unique=True)
+    if len(both):
+        raise InputError(
+            f"{table.folder}: {len(both)} groups, as {both[0]}, stand in training and in validation, so that "
+            "neither holds them whole; let the fold of a row follow from its group alone: table.fold(group)"
+        )
 
 
 def finish(

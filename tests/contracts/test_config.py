@@ -137,6 +137,48 @@ def test_outliers_train_and_nothing_else(tmp_path: Path) -> None:
     assert load(write(tmp_path, GOOD)).samples.trains_on_signal
 
 
+def test_groups_are_named_by_one_or_several(tmp_path: Path) -> None:
+    assert load(write(tmp_path, GOOD)).grouped_by == []
+    for given, names in (
+        ("run", ["run"]),
+        ("[era, region]", ["era", "region"]),
+        ("event", ["run", "luminosityBlock", "event"]),
+        ("[event]", ["run", "luminosityBlock", "event"]),
+    ):
+        assert load(write(tmp_path, GOOD + f"groups: {{of: {given}}}\n")).grouped_by == names
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ("{oft: run}", r"groups\.oft: unknown key; did you mean 'of'"),
+        ("{of: []}", r"groups\.of: .*at least 1 item"),
+        ("{of: ''}", r"groups\.of: .*at least 1 "),
+        ("{of: 3}", r"groups\.of"),
+        ("{of: run, truth: {grup: [mbc]}}", r"groups\.truth\.grup: unknown key; did you mean 'group'"),
+    ],
+)
+def test_faults_of_groups_name_their_line(tmp_path: Path, groups: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"(?s)toy\.yaml:16: .*{message}") as caught:
+        load(write(tmp_path, GOOD + f"groups: {groups}\n"))
+    assert "constrained" not in str(caught.value)
+
+
+def test_with_groups_there_may_be_no_signal(tmp_path: Path) -> None:
+    start, end = GOOD.index("    sig:"), GOOD.index("    bkg:")
+    alone = GOOD[:start] + GOOD[end:]
+    with pytest.raises(InputError, match=r"toy\.yaml:3: samples: no dataset of label 'signal' to test with"):
+        load(write(tmp_path, alone))
+    config = load(write(tmp_path, alone + "groups: {of: run}\n"))
+    assert not config.samples.has_signal
+    assert not config.samples.tests_on_signal
+    assert config.samples.trains_on_signal is False
+    # Signal to train with and none to test with is a mistake all the same.
+    tested = GOOD.replace("label: signal", "label: signal\n      use: train")
+    with pytest.raises(InputError, match="no dataset of label 'signal' to test with; both classes"):
+        load(write(tmp_path, tested + "groups: {of: run}\n"))
+
+
 def test_powers_of_ten_are_numbers(tmp_path: Path) -> None:
     """Without a point, too, of which YAML 1.1 makes a word; a name and what is quoted stay words."""
     path = write(tmp_path, 'a: [1e-3, -2E4, 3e+2, 1.5e-3, 7]\nb: [1e-3x, e5, "1e-3"]\n')

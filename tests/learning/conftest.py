@@ -74,7 +74,7 @@ def make_table(tmp_path: Path) -> Callable[..., tables.Table]:
 def make_table_in(folder: Path, rows: int = 2400, *, shards: int = 6, **change: np.ndarray) -> tables.Table:
     made = made_columns(rows, seed=7) | {"weight": np.full(rows, 0.5), "event": np.arange(rows)} | change
     sides = [made["group"]] if "group" in made else [np.ones(rows), np.ones(rows), made["event"]]
-    made["fold"] = tables.fold(*sides)
+    made["fold"] = tables.fold(made.pop("folded_by")) if "folded_by" in made else tables.fold(*sides)
     for name in (*FEATURES, "mass", "weight"):
         made[name] = made[name].astype(np.float32)
     roles = dict.fromkeys(FEATURES, "feature") | {

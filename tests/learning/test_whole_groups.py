@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hepdecorr.card import Nuisance
+from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
-from hepdecorr.learning import Batch, Data, Events, Layout, Streamed
+from hepdecorr.learning import Batch, Data, Events, Layout, Streamed, finish, load, train
 from hepdecorr.learning.seen import seen_whole
 from hepdecorr.learning.whole import Whole
 from hepdecorr.table import Selection, Split
@@ -215,3 +218,36 @@ def test_a_full_disk_is_told_of(make_table, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(InputError, match=r"no room for .* GB.*No space left.*set TMPDIR"):
         straddling(make_table)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_method_says_that_it_wants_whole_groups(make_table, tmp_path: Path, stream: bool) -> None:
+    """The nuisances behind its map are then in the order of its events, which is not the table's."""
+    table = make_table(group=np.random.default_rng(2).integers(0, 200, 2400))
+    (tmp_path / "mine.py").write_text(
+        "from hepdecorr.learning.methods.tagger import Tagger\nclass Whole(Tagger):\n    whole = True\n"
+    )
+    spec = {"network": {"type": "MLP", "hidden": [4]}, "training": {"epochs": 1, "batch": 300}}
+    spec |= {"posthoc": [{"type": "DDT", "nuisance": "mass"}], "features": ["leaky"]}
+    about = {"table": table, "split": Split(10, (0, 1), (2,)), "seed": 1}
+    whole, plain = (
+        train({"type": kind, **spec}, base=tmp_path, device="cpu", stream=stream, **about)
+        for kind in ("mine.py:Whole", "Tagger")
+    )
+    assert whole.layout.whole
+    assert not plain.layout.whole
+    assert whole.data.train.whole is not None
+    assert plain.data.validation.whole is None
+    # One network and one map, so that they differ in nothing but the order of the events.
+    whole.method.load_state_dict(plain.method.state_dict())
+    cuts = []
+    for name, one in {"whole": whole._replace(posthoc=plain.posthoc), "plain": plain}.items():
+        about = {"table": table, "nuisances": [Nuisance(name="mass", low=-3, high=3)], "config_hash": ""}
+        cuts.append(OnnxTagger(finish(one, name=name, folder=tmp_path / name, **about)).thresholds)
+    assert cuts[0] == pytest.approx(cuts[1], abs=1e-4)
+
+
+def test_groups_on_both_sides_are_refused(make_table) -> None:
+    table = make_table(group=np.arange(2400) % 30, folded_by=np.arange(2400))
+    with pytest.raises(InputError, match=r"30 groups, as 0, stand in training and in validation"):
+        load(table, Layout.of(table).with_whole("GroupVAE"), split=SPLIT)
