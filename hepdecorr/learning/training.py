@@ -22,6 +22,7 @@ from hepdecorr.learning.checkpoints import Checkpoints, random_state, restore_ra
 from hepdecorr.learning.players import Companion, Judging, Player, Progress, Recipe, Verdict
 from hepdecorr.learning.stage import NotFiniteError, Run, Seat
 from hepdecorr.learning.streaming import Streamed
+from hepdecorr.learning.whole import shared_out
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Play:
         return run.record
 
     def _one_epoch(self, run: Run, data: Data, recipe: Recipe) -> None:
-        turns = data.train.turns(recipe.batch)
+        turns, whole = data.train.turns(recipe.batch), data.train.whole is not None
         run.train_mode()
         feeds = {
             name: _endless(data.train, seat.player.batch, self.generator)
@@ -117,10 +118,10 @@ class Play:
         losses: dict[str, list[Tensor]] = {}
         for turn, batch in enumerate(data.train.batches(recipe.batch, generator=self.generator)):
             self.passed, self.turn = (run.epoch + turn / turns) / recipe.epochs, turn
-            own = self._share(batch)
+            own = self._share(batch, whole=whole)
             for name, seat in run.seats.items():
                 for _ in range(seat.pace(self.passed)):
-                    terms = seat.move(self._share(next(feeds[name])) if name in feeds else own)
+                    terms = seat.move(self._share(next(feeds[name]), whole=whole) if name in feeds else own)
                     for term, value in terms.items():
                         losses.setdefault(f"{name}/{term}", []).append(value.detach())
         run.epoch += 1
@@ -146,10 +147,13 @@ class Play:
                 run.note({f"{name}/{k}": v for k, v in companion.figures().items()})
             run.consider(verdict, recipe)
 
-    def _share(self, batch: Batch) -> Batch:
-        """This process's part of the batch; all draw the same order."""
+    def _share(self, batch: Batch, *, whole: bool) -> Batch:
+        """This process's part of the batch, or of its groups; all draw the same order."""
         if self.fabric.world_size == 1:
             return batch
+        if whole:
+            own = shared_out(batch.group, self.fabric.global_rank, self.fabric.world_size)
+            return batch.take(own.place)._replace(group=own.number)
         return batch.take(slice(self.fabric.global_rank, None, self.fabric.world_size))
 
     def _save(self, run: Run) -> None:

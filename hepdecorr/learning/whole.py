@@ -79,6 +79,17 @@ class Whole:
         return starts.to(device), self.counts.to(device)
 
 
+def shared_out(number: Tensor, part: int, parts: int) -> Chosen:
+    """Every `parts`-th of the groups of rows (n,), from the one numbered `part` on, numbered anew.
+
+    All of them where they are fewer than parts, so that no part is empty.
+    """
+    if not len(number) or int(number[-1]) + 1 < parts:
+        return Chosen(torch.arange(len(number), device=number.device), number)
+    place = (number % parts == part).nonzero()[:, 0]
+    return Chosen(place, number[place] // parts)
+
+
 def _rows(placed: tuple[Tensor, Tensor], groups: Tensor, total: int) -> Chosen:
     """The rows, `total` of them, of these groups."""
     starts, counts = (values[groups] for values in placed)

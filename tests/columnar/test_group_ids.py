@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdecorr.columnar import group_ids, rows
+from hepdecorr.columnar import group_ids, objects, rows
 from hepdecorr.errors import InputError
 from hepdecorr.table import EVENT_IDS, Split, fold
 
@@ -119,3 +119,24 @@ def test_groups_that_a_cut_empties() -> None:
     assert group_ids.lost(chunk, ["run"], keep, base=HERE) == [2]
     assert group_ids.lost(chunk, [], keep, base=HERE) == []
     assert group_ids.lost(chunk, EVENT_IDS, keep, base=HERE) == []
+
+
+def test_the_objects_of_an_event_are_a_group_of_thousands() -> None:
+    """Jets in an event: the group is the event's, also behind a selection."""
+    count = np.random.default_rng(3).integers(0, 5, 4000)
+    pt = ak.unflatten(np.arange(count.sum(), dtype="f8"), count)
+    chunk = ak.Array(
+        {**{name: events(run=np.ones(4000, "u4"))[name] for name in EVENT_IDS}, "Jet": ak.zip({"pt": pt})}
+    )
+    jets = objects.rows(chunk, {"collection": "Jet"})
+    jets = jets[np.asarray(jets["Jet"]["pt"]) % 2 == 0]
+    ids = rows.identifiers(jets, grouped_by=EVENT_IDS, base=HERE)
+    assert len(set(ids["group"].tolist())) == len(set(ids["event"].tolist())) > 2000
+    assert len(set(zip(ids["group"].tolist(), ids["event"].tolist(), strict=True))) == len(
+        set(ids["event"].tolist())
+    )
+    single = group_ids.of(jets, ["event"], base=HERE)
+    np.testing.assert_array_equal(single, ids["event"].astype("i8"))
+    np.testing.assert_array_equal(
+        rows.identifiers(jets, grouped_by=["event"], base=HERE)["fold"], fold(single)
+    )

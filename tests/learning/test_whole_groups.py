@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 from hepdecorr.card import Nuisance
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
-from hepdecorr.learning import Batch, Data, Events, Layout, Streamed, finish, load, train
+from hepdecorr.learning import Batch, Data, Events, Layout, Play, Streamed, Trained, finish, load, train
 from hepdecorr.learning.seen import seen_whole
-from hepdecorr.learning.whole import Whole
-from hepdecorr.table import Selection, Split
+from hepdecorr.learning.whole import Whole, shared_out
+from hepdecorr.table import Selection, Split, Table
 
 SPLIT = Split(10, (0,), (1,))
 
@@ -220,24 +221,31 @@ def test_a_full_disk_is_told_of(make_table, monkeypatch: pytest.MonkeyPatch) -> 
         straddling(make_table)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_method_says_that_it_wants_whole_groups(make_table, tmp_path: Path, stream: bool) -> None:
-    """The nuisances behind its map are then in the order of its events, which is not the table's."""
-    table = make_table(group=np.random.default_rng(2).integers(0, 200, 2400))
-    (tmp_path / "mine.py").write_text(
+def whole_and_plain(table: Table, folder: Path, *, stream: bool) -> list[Trained]:
+    (folder / "mine.py").write_text(
         "from hepdecorr.learning.methods.tagger import Tagger\nclass Whole(Tagger):\n    whole = True\n"
     )
     spec = {"network": {"type": "MLP", "hidden": [4]}, "training": {"epochs": 1, "batch": 300}}
     spec |= {"posthoc": [{"type": "DDT", "nuisance": "mass"}], "features": ["leaky"]}
-    about = {"table": table, "split": Split(10, (0, 1), (2,)), "seed": 1}
-    whole, plain = (
-        train({"type": kind, **spec}, base=tmp_path, device="cpu", stream=stream, **about)
-        for kind in ("mine.py:Whole", "Tagger")
-    )
+    about = {"table": table, "split": Split(10, (0, 1), (2,)), "seed": 1, "device": "cpu"}
+    kinds = ("mine.py:Whole", "Tagger")
+    return [train({"type": kind, **spec}, base=folder, stream=stream, **about) for kind in kinds]
+
+
+def test_a_method_says_that_it_wants_whole_groups(make_table, tmp_path: Path) -> None:
+    table = make_table(group=np.random.default_rng(2).integers(0, 200, 2400))
+    whole, plain = whole_and_plain(table, tmp_path, stream=True)
     assert whole.layout.whole
     assert not plain.layout.whole
+    assert isinstance(whole.data.train, Streamed)
     assert whole.data.train.whole is not None
-    assert plain.data.validation.whole is None
+    assert plain.data.train.whole is None
+
+
+def test_what_is_known_of_events_keeps_to_the_order_of_their_groups(make_table, tmp_path: Path) -> None:
+    """Working points behind a map: its nuisances come in the order of the table."""
+    table = make_table(group=np.random.default_rng(2).integers(0, 200, 2400))
+    whole, plain = whole_and_plain(table, tmp_path, stream=False)
     # One network and one map, so that they differ in nothing but the order of the events.
     whole.method.load_state_dict(plain.method.state_dict())
     cuts = []
@@ -251,3 +259,29 @@ def test_groups_on_both_sides_are_refused(make_table) -> None:
     table = make_table(group=np.arange(2400) % 30, folded_by=np.arange(2400))
     with pytest.raises(InputError, match=r"30 groups, as 0, stand in training and in validation"):
         load(table, Layout.of(table).with_whole("GroupVAE"), split=SPLIT)
+
+
+@settings(deadline=None, max_examples=40)
+@given(group=groups, parts=st.integers(1, 4))
+def test_processes_share_out_whole_groups(group: list[int], parts: int) -> None:
+    b = grouped(group).all
+    shares = [shared_out(b.group, part, parts) for part in range(parts)]
+    for own in shares:
+        assert sorted(set(own.number.tolist())) == list(range(int(own.number[-1]) + 1))
+        pairs = set(zip(b.group[own.place].tolist(), own.number.tolist(), strict=True))
+        assert len(pairs) == len(set(own.number.tolist()))
+    places = torch.cat([own.place for own in shares]).tolist()
+    if len(set(group)) >= parts:
+        assert sorted(places) == list(range(len(group)))
+    else:
+        assert places == list(range(len(group))) * parts
+
+
+def test_a_process_plays_with_its_share_of_the_groups() -> None:
+    play = Play(seed=1)
+    play.fabric = SimpleNamespace(world_size=2, global_rank=1)  # type: ignore[assignment]
+    b = grouped([1, 1, 2, 3, 3, 3, 4]).all
+    own = play._share(b, whole=True)
+    assert own.group.tolist() == [0, 1]
+    assert own.x[:, 0].tolist() == [2, 6]
+    assert play._share(b, whole=False).x[:, 0].tolist() == [1, 3, 5]
