@@ -249,6 +249,13 @@ class Training(_Section):
     threads: int = Field(default=1, ge=1)  # of each job
 
 
+class BetweenGroups(_Section):
+    """How taggers are set side by side between groups."""
+
+    reference: str = ""  # that the others are set against; default: the first that is told of no groups
+    taggers: list[str] = []  # of figures that have no room for all; default: the reference and some others
+
+
 class Report(_Section):
     """What the report compares beside the taggers themselves."""
 
@@ -257,6 +264,7 @@ class Report(_Section):
     images: bool = True  # average jets before and after the cuts, where there are constituents
     further: Literal["ranked", "measured", "none"] = "ranked"  # scores beside a tagger's own, TAGGER.NAME
     spectra: dict[str, list[str]] = {}  # by title, scores whose background spectra stand side by side
+    groups: BetweenGroups = BetweenGroups()
 
 
 class Config(_Section):
@@ -356,7 +364,8 @@ class Config(_Section):
     @classmethod
     def _known_taggers(cls, value: Report, info: ValidationInfo) -> Report:
         taggers = info.data.get("taggers")  # absent where they are at fault themselves
-        for name in [*value.mapped, *(t for row in value.series.values() for t in row.values())]:
+        named = [*value.mapped, *value.groups.taggers, *filter(None, [value.groups.reference])]
+        for name in [*named, *(t for row in value.series.values() for t in row.values())]:
             if taggers is not None and name not in taggers:
                 raise ValueError(f"no tagger {name!r}{suggest(name, taggers)}")
         for name in (one for row in value.spectra.values() for one in row):

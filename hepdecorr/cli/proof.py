@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from hepdecorr.card import Card
-from hepdecorr.cli import further, measuring, signals
+from hepdecorr.cli import further, grouping, measuring, signals
 from hepdecorr.cli.measuring import weights
 from hepdecorr.cli.stamps import Stamp, versions
 from hepdecorr.cli.training import histories
@@ -85,6 +85,7 @@ def write(config: Config, *, folder: Path, models: Mapping[str, Path], console: 
         behind=signals.behind(config, events, [*models, *more], by_sample, signals=places),
         correlations=signals.correlations(config, events, [*models, *more], console=console),
         spectra=further.spectra(config, every),
+        groups=grouping.between(config, events, models, others, scores=scores, console=console),
         sample=f"the test events of {', '.join(scores.datasets)}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 
 from hepdecorr.validation import page
 from hepdecorr.validation.captions import CAPTIONS
+from hepdecorr.validation.group_captions import CAPTIONS as OF_GROUPS
+from hepdecorr.validation.group_content import BetweenGroups
 from hepdecorr.validation.latents import Latents
 from hepdecorr.validation.measures import BySample, Evaluation, InSlices, Measured, Slices
 from hepdecorr.validation.plots.history import History
@@ -49,6 +51,8 @@ class ReportInput:
     its graph, 'TAGGER.NAME'. behind: score -> how far its mean AUC is behind the best, by seed. spectra:
     title -> taggers or further scores whose background spectra stand side by side. correlations: nuisance ->
     score -> its rank correlation in background, one for each seed.
+
+    groups: of events that come in groups, such as runs, what differs between these.
     """
 
     name: str
@@ -76,6 +80,7 @@ class ReportInput:
     behind: Mapping[str, Sequence[Measured]] = field(default_factory=dict)
     spectra: Mapping[str, Sequence[str]] = field(default_factory=dict)
     correlations: Mapping[str, Mapping[str, Sequence[Measured]]] = field(default_factory=dict)
+    groups: BetweenGroups | None = None
     sample: str = "the test sample"
     created: str = ""
 
@@ -99,7 +104,7 @@ class Figures:
         made = {kind: rendered(drawn, kind) for kind in ("pdf", "png", "svg")}
         for kind in ("pdf", "png"):
             write(self.folder / f"{name}.{kind}", made[kind])
-        title, caption = (text.format(**values) for text in CAPTIONS[key])
+        title, caption = (text.format(**values) for text in (CAPTIONS | OF_GROUPS)[key])
         small = len(made["svg"]) < SVG_LIMIT
         content = made["svg"] if small else made["png"]
         return page.image(content, kind="svg+xml" if small else "png", title=title, caption=caption)

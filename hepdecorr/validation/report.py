@@ -10,7 +10,7 @@ from typing import Any
 import hist
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation import latents, page, plots, samples, sections, sliced, tables
+from hepdecorr.validation import grouped, latents, page, plots, samples, sections, sliced, tables
 from hepdecorr.validation.captions import SUMMARY
 from hepdecorr.validation.content import Figures, ReportInput, rendered, write
 from hepdecorr.validation.measures import Evaluation, plain
@@ -36,6 +36,7 @@ def report(folder: Path, content: ReportInput) -> Path:
     for nuisance in nuisances:
         body += _nuisance(content, nuisance, figures)
     body += samples.section(content, figures)
+    body += grouped.section(content.groups, figures, _axes(content))
     body += sections.images(content, figures)
     body += latents.section(content.latents, figures, _axes(content))
     body += _trainings(content, figures)
@@ -57,7 +58,12 @@ def metrics(content: ReportInput) -> dict[str, Any]:
         "cards": plain(content.cards),
         "taggers": {name: [one.to_dict() for one in seeds] for name, seeds in content.taggers.items()},
         "config": content.config_text,
-    } | (sections.metrics(content) | sliced.metrics(content) | samples.metrics(content))
+    } | _by_section(content)
+
+
+def _by_section(content: ReportInput) -> dict[str, Any]:
+    found = sections.metrics(content) | sliced.metrics(content)
+    return found | samples.metrics(content) | grouped.metrics(content.groups)
 
 
 def _subtitle(content: ReportInput, nuisances: Sequence[str]) -> str:

@@ -29,9 +29,9 @@ from hepdecorr.validation.measures.between import (
 from hepdecorr.validation.measures.compare import ALPHA, holm
 from hepdecorr.validation.measures.efficiency import Tail
 from hepdecorr.validation.measures.evaluation import REJECTIONS, or_none
-from hepdecorr.validation.measures.events import checked
+from hepdecorr.validation.measures.events import checked, sums
 from hepdecorr.validation.measures.grouped import Grouped, Sizes
-from hepdecorr.validation.measures.numbers import Array, Measured, Record
+from hepdecorr.validation.measures.numbers import Array, Indices, Measured, Record
 from hepdecorr.validation.measures.sculpting import Sculpting, sculpting
 
 CLASSES = {"background": 0, "signal": 1}
@@ -135,11 +135,9 @@ def by_group(
     tail = Tail(score[background], w[background])
     drawn = max(min(permutations, DRAWN // events.groups), min(FEWEST, permutations))
     settings = {"permutations": drawn, "replicas": min(replicas, drawn), "seed": seed}
-    cuts = {
-        one: cut
-        for one in rejections
-        if (cut := or_none(partial(tail.threshold, 1 - one), f"cut at {100 * one:g} % by group")) is not None
-    }
+    found = {one: or_none(partial(tail.threshold, 1 - one), f"cut at {100 * one:g} %") for one in rejections}
+    # Where tied scores leave no cut nothing passes, and nothing is measured.
+    cuts = {one: math.nan if cut is None else cut for one, cut in found.items()}
     efficiencies = tuple(
         _efficiency(score > cut, events, rejection=one, threshold=cut, settings=settings)
         for one, cut in cuts.items()
@@ -155,19 +153,19 @@ def by_group(
     return ByGroup(events.sizes, efficiencies, spectra, _adjusted(efficiencies, spectra), seed)
 
 
-def thirds(condition: Array, chosen: Mask, events: Grouped) -> tuple[Mask, Mask]:
-    """Of the chosen events those in groups with the lowest third of a condition, and with the highest.
+def slices_of(condition: Array, events: Grouped) -> Indices:
+    """Of every event its third of a condition: 0 the lowest, 1, 2 the highest; (events,).
 
-    condition: (groups,). The thirds are those of all background events, so that cuts do not move them.
+    condition: (groups,). The thirds are those of all background events, so that cuts do not move them. A
+    value is in one of them as a whole, where the middle of its events lies; the ends are never empty.
     """
-    own = condition[events.place]
-    background = events.label == 0
-    inner = np.quantile(own[background], [1 / PARTS, 1 - 1 / PARTS])
-    # Where one value has more than a third of the events it is in one slice alone.
-    low = own <= inner[0] if inner[0] < own.max() else own < inner[0]
-    return chosen & low, chosen & (own > inner[1]) if inner[1] < own.max() else chosen & (
-        own >= inner[1]
-    ) & ~low
+    values, number = np.unique(condition, return_inverse=True)
+    own = number[events.place]
+    share = sums(own[events.label == 0], np.ones(int(np.count_nonzero(events.label == 0))), len(values))
+    share /= share.sum()
+    third = np.floor(PARTS * (np.cumsum(share) - share / 2)).astype(np.int64).clip(0, PARTS - 1)
+    third[0], third[-1] = 0, PARTS - 1
+    return np.asarray(third[own], dtype=np.int64)
 
 
 def trend(moments: Moments, condition: Array, *, replicas: int = REPLICAS, seed: int = 0) -> Trend | None:
@@ -203,7 +201,7 @@ def _efficiency(
     for kind, label in CLASSES.items():
         own = events.label == label
         found[kind] = None
-        if not own.any():
+        if not own.any() or math.isnan(threshold):
             continue
         arrays = passing[own].astype(np.float64), events.place[own], events.weights(own)
         title = f"spread of {kind} efficiency at {100 * rejection:g} % rejection"
@@ -220,14 +218,14 @@ def _spectrum(
 ) -> Spectrum:
     z = np.asarray(events.protected[name].values, dtype=np.float64)
     title = f"{name} by group at {100 * rejection:g} % rejection"
+    if not chosen.any():
+        return Spectrum(rejection, None, None, dict.fromkeys(events.conditions))
     slices = {
         condition: or_none(
             partial(_sliced, name, values, chosen, events, seed=settings["seed"]), f"{title} in slices"
         )
         for condition, values in events.conditions.items()
     }
-    if not chosen.any():
-        return Spectrum(rejection, None, None, slices)
     arrays = events.place[chosen], events.weights(chosen)
     own = z[chosen]
     mean = or_none(partial(between, own, *arrays, **settings, what=name), f"spread of the mean of {title}")
@@ -246,10 +244,10 @@ def _spectrum(
 
 
 def _sliced(name: str, condition: Array, chosen: Mask, events: Grouped, *, seed: int) -> Sculpting:
-    low, high = thirds(condition, chosen, events)
-    both, spectrum = low | high, events.protected[name]
+    third, spectrum = slices_of(condition, events), events.protected[name]
+    both = chosen & (third != 1)
     return sculpting(
-        high[both].astype(np.float64),
+        (third[both] == PARTS - 1).astype(np.float64),
         np.asarray(spectrum.values, dtype=np.float64)[both],
         range=spectrum.range,
         threshold=0.5,

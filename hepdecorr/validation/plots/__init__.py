@@ -5,6 +5,12 @@ Every figure is legible in grey: line styles, markers and hatches repeat what th
 
 from hepdecorr.validation.plots.abcd import abcd_closure
 from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, trade_off
+from hepdecorr.validation.plots.groups import (
+    efficiency_against_condition,
+    efficiency_by_group,
+    recovered_condition,
+    spectra_in_slices,
+)
 from hepdecorr.validation.plots.history import training_history
 from hepdecorr.validation.plots.images import average, jet_images
 from hepdecorr.validation.plots.latent_scans import LatentStep, latent_scan
@@ -37,6 +43,8 @@ __all__ = [
     "density",
     "density_by_nuisance",
     "efficiencies",
+    "efficiency_against_condition",
+    "efficiency_by_group",
     "efficiency_profiles",
     "front",
     "half_signal_curve",
@@ -50,6 +58,7 @@ __all__ = [
     "pareto",
     "quantile_edges",
     "rank_density",
+    "recovered_condition",
     "rejections",
     "roc_curves",
     "scan_curves",
@@ -59,6 +68,7 @@ __all__ = [
     "shifts",
     "side_by_side",
     "sliced_spectra",
+    "spectra_in_slices",
     "spectrum",
     "styled",
     "surface",
