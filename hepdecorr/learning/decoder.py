@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hepdecorr.errors import InputError
-from hepdecorr.learning.graphs import quiet, strip
+from hepdecorr.learning.graphs import agree, opened, to_onnx
 
 FILE = "decoder.onnx"
-TOLERANCE = 1e-4  # of features, relative where they are above 1
 _TRIALS = 64
 
 
@@ -26,7 +24,7 @@ class GroupDecoder(nn.Module):
     instance: int
 
     @abstractmethod
-    def forward(self, group: Tensor, instance: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Features (n, f) in their own units, of codes (n, d_u) and (n, d_v)."""
 
 
@@ -36,44 +34,19 @@ def to_graph(decoder: GroupDecoder, *, tagger: str) -> bytes:
     Which features they are, and the variance around them, tell `represents` and `variance` among the card's
     measured figures.  InputError where ONNX Runtime does not give what torch gives.
     """
-    decoder = decoder.cpu().eval()
-    rows = torch.export.Dim("events", min=1)
-    with quiet():
-        program = torch.onnx.export(
-            decoder,
-            (torch.zeros(3, decoder.group), torch.zeros(3, decoder.instance)),
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes={"group": {0: rows}, "instance": {0: rows}},
-            input_names=["group", "instance"],
-            output_names=["features"],
-            verbose=False,
-        )
-    if program is None:
-        raise InputError(f"tagger {tagger}: torch could not export its decoder")
-    model = program.model_proto
-    strip(model)
-    graph: bytes = model.SerializeToString()
-    _check(graph, decoder, tagger=tagger)
-    return graph
-
-
-def _check(graph: bytes, decoder: GroupDecoder, *, tagger: str) -> None:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    decoder, rows = decoder.cpu().eval(), torch.export.Dim("events", min=1)
     draw = torch.Generator().manual_seed(1)
-    u = torch.randn(_TRIALS, decoder.group, generator=draw)
-    v = torch.randn(_TRIALS, decoder.instance, generator=draw)
+    codes = {
+        name: torch.randn(_TRIALS, getattr(decoder, name), generator=draw) for name in ("group", "instance")
+    }
+    graph = to_onnx(decoder, codes, axes={key: {0: rows} for key in codes}, outputs=["features"], metadata={})
+    if graph is None:
+        raise InputError(f"tagger {tagger}: torch could not export its decoder")
+    session = opened(graph)
     for size in (_TRIALS, 1):
-        (found,) = session.run(["features"], {"group": u[:size].numpy(), "instance": v[:size].numpy()})
+        parts = {name: code[:size] for name, code in codes.items()}
+        (found,) = session.run(["features"], {name: part.numpy() for name, part in parts.items()})
         with torch.no_grad():
-            known = decoder(u[:size], v[:size]).numpy()
-        allowed = TOLERANCE * np.maximum(1.0, np.abs(known))
-        if found.shape != known.shape or not (np.abs(found - known) <= allowed).all():
-            raise InputError(
-                f"tagger {tagger}: ONNX and torch differ in what its decoder gives; nothing was written"
-            )
+            known = decoder(*parts.values()).numpy()
+        agree(found, known, about=f"tagger {tagger}: features of its decoder", rows=size)
+    return graph

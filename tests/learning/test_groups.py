@@ -1,21 +1,18 @@
-"""The family of group autoencoders: closed forms of its pieces, and what it learns on made groups."""
+"""The family of group autoencoders: closed forms of its pieces."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from hepdecorr.learning import Data, Events, Play
 from hepdecorr.learning.grouping import Posterior
 from hepdecorr.learning.groups import DeepSets, LeaveOneOut, Mean, Nemeth, Product
 from hepdecorr.learning.groups.members import Members
 from hepdecorr.learning.groups.posteriors import LOG_VAR, bounded, drawn, nats
-from hepdecorr.learning.methods import GroupVAE
 
 
 def numbered(sizes: list[int]) -> torch.Tensor:
@@ -202,51 +199,3 @@ def test_groups_of_one_event_are_left_out_and_one_group_costs_nothing(caplog) ->
         assert cost.item() == 0
         assert float(torch.autograd.grad(cost, v)[0].abs().sum()) == 0
     assert caplog.text.count("costs nothing") == 1
-
-
-LINEAR = """
-import torch
-from hepdecorr.learning.groups import Decoder
-
-class Linear(Decoder):
-    raw, noise = True, 0.6
-
-    def __init__(self, *, features: int, group: int, instance: int) -> None:
-        super().__init__()
-
-    def forward(self, group, instance):
-        return 1.5 * group + 0.8 * instance
-"""
-
-
-def linear_groups(groups: int, *, seed: int) -> Events:
-    draw = np.random.default_rng(seed)
-    u, v, noise = draw.normal(size=groups), draw.normal(size=8 * groups), draw.normal(size=8 * groups)
-    x = 1.5 * u.repeat(8) + 0.8 * v + 0.6 * noise
-    x = torch.tensor(x, dtype=torch.float32)[:, None]
-    return Events(x, torch.zeros(len(x)), group=numbered([8] * groups), whole=True, alone=True)
-
-
-def test_the_elbo_reaches_the_likelihood_only_where_the_instance_knows_the_group(tmp_path: Path) -> None:
-    """x_k = 1.5 u + 0.8 v_k + 0.6 eps: exactly q(u|x) prod q(v_k|x_k, u), all linear (section 3)."""
-    (tmp_path / "mine.py").write_text(LINEAR)
-    data = Data(linear_groups(1500, seed=1), linear_groups(1500, seed=2))
-    covariance = 1.5**2 * np.ones((8, 8)) + (0.8**2 + 0.6**2) * np.eye(8)
-    x = data.validation.all.x.double().numpy().reshape(-1, 8)
-    exact = stats.multivariate_normal(cov=covariance).logpdf(x).mean() / 8
-    found = {}
-    for conditional in (True, False):
-        torch.manual_seed(1)
-        method = GroupVAE(
-            features=["x0"],
-            latents={"group": 1, "instance": 1},
-            decoder=f"{tmp_path}/mine.py:Linear",
-            group_encoder={"type": "DeepSets", "hidden": [], "summands": 4},
-            instance_encoder={"conditional": conditional, "hidden": []},
-            training={"epochs": 20, "batch": 1024, "lr": 2e-2},
-        )
-        method.learn(data, Play(seed=1))
-        found[conditional] = method.measured["elbo"]
-    assert found[True] == pytest.approx(exact, abs=0.02)
-    # Of independent posteriors the best falls short by the information between u and v given x.
-    assert found[False] < exact - 0.05

@@ -16,6 +16,7 @@ from hepdecorr.learning.groups.members import Members
 from hepdecorr.learning.groups.posteriors import drawn
 
 LEAST = 1e-4  # of a learned variance: with as many latents as features it would go to nothing
+START = 0.1  # of a learned variance
 
 
 class Inferred(NamedTuple):
@@ -48,7 +49,7 @@ class Net(nn.Module):
         self.encoder, self.instance, self.decoder = encoder, instance, decoder
         self.learned = variance is None
         if variance is None:
-            self.log_variance = nn.Parameter(torch.zeros(features))
+            self.log_variance = nn.Parameter(torch.full((features,), math.log(START)))
         else:
             self.register_buffer("log_variance", torch.full((features,), math.log(variance)))
 

@@ -214,6 +214,6 @@ class Decoded(GroupDecoder):
         self.representation = representation
         self.group, self.instance = representation.latents
 
-    def forward(self, group: Tensor, instance: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Shape (n, f)."""
-        return self.representation.decode(group, instance)
+        return self.representation.decode(*inputs)

@@ -1,0 +1,279 @@
+"""GroupVAE and Contextual: what they learn from made groups, export, and say of faults in the YAML."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from scipy import stats
+
+from hepdecorr.card import Card, Feature, Input
+from hepdecorr.errors import InputError
+from hepdecorr.learning import Batch, Data, Events, Play, export
+from hepdecorr.learning.methods import Contextual, GroupVAE, Tagger
+from hepdecorr.learning.methods.judging import auc
+
+LINEAR = """
+import torch
+from hepdecorr.learning.groups import Decoder
+
+class Linear(Decoder):
+    raw, noise = True, 0.6
+
+    def __init__(self, *, features: int, group: int, instance: int) -> None:
+        super().__init__()
+
+    def forward(self, group, instance):
+        return 1.5 * group + 0.8 * instance
+"""
+
+
+def linear_groups(groups: int, *, seed: int) -> Events:
+    draw = np.random.default_rng(seed)
+    u, v, noise = draw.normal(size=groups), draw.normal(size=8 * groups), draw.normal(size=8 * groups)
+    x = 1.5 * u.repeat(8) + 0.8 * v + 0.6 * noise
+    x = torch.tensor(x, dtype=torch.float32)[:, None]
+    group = torch.arange(groups).repeat_interleave(8)
+    return Events(x, torch.zeros(len(x)), group=group, whole=True, alone=True)
+
+
+def test_the_elbo_reaches_the_likelihood_only_where_the_instance_knows_the_group(tmp_path: Path) -> None:
+    """x_k = 1.5 u + 0.8 v_k + 0.6 eps: exactly q(u|x) prod q(v_k|x_k, u), all linear (section 3)."""
+    (tmp_path / "mine.py").write_text(LINEAR)
+    data = Data(linear_groups(1500, seed=1), linear_groups(1500, seed=2))
+    covariance = 1.5**2 * np.ones((8, 8)) + (0.8**2 + 0.6**2) * np.eye(8)
+    x = data.validation.all.x.double().numpy().reshape(-1, 8)
+    exact = stats.multivariate_normal(cov=covariance).logpdf(x).mean() / 8
+    found = {}
+    for conditional in (True, False):
+        torch.manual_seed(1)
+        method = GroupVAE(
+            features=["x0"],
+            latents={"group": 1, "instance": 1},
+            decoder=f"{tmp_path}/mine.py:Linear",
+            group_encoder={"type": "DeepSets", "hidden": [], "summands": 4},
+            instance_encoder={"conditional": conditional, "hidden": []},
+            training={"epochs": 20, "batch": 1024, "lr": 2e-2},
+        )
+        method.learn(data, Play(seed=1))
+        found[conditional] = method.measured["elbo"]
+    assert found[True] == pytest.approx(exact, abs=0.02)
+    # Of independent posteriors the best falls short by the information between u and v given x.
+    assert found[False] < exact - 0.2
+
+
+def shifted_groups(groups: int, *, seed: int, size: int = 60) -> Events:
+    """Two classes, 2 deviations of `moved` apart within a group; all of a group share a shift as wide."""
+    draw = np.random.default_rng(seed)
+    sizes = draw.integers(size // 2, size * 3 // 2, groups)
+    group = np.repeat(np.arange(groups), sizes)
+    y = draw.random(len(group)) < 0.4
+    shift = 2.0 * draw.normal(size=groups)[group]
+    moved = shift + 2.0 * y + draw.normal(size=len(group))
+    other = 0.5 * y + draw.normal(size=len(group))
+    x = torch.tensor(np.stack([other, moved], 1), dtype=torch.float32)
+    z = torch.tensor(shift, dtype=torch.float32)[:, None]
+    names = {"features": ["other", "moved"], "nuisances": ["shift"]}
+    return Events(x, torch.tensor(y), z, group=torch.tensor(group), whole=True, **names)
+
+
+CONTEXTUAL: dict[str, Any] = {
+    "features": ["other", "moved"],
+    "nuisances": ["shift"],
+    "representation": {
+        "of": ["moved"],
+        "latents": {"group": 1, "instance": 1},
+        "variance": 0.01,
+        "group_encoder": {"type": "DeepSets", "pool": "mean"},
+        "training": {"epochs": 10, "batch": 2048},
+    },
+    "network": {"type": "MLP", "hidden": [16]},
+    "training": {"epochs": 6, "batch": 1024, "lr": 5e-3},
+}
+
+
+@pytest.fixture(scope="module")
+def contextual() -> tuple[Contextual, list, Data]:
+    data = Data(shifted_groups(250, seed=1), shifted_groups(120, seed=2))
+    torch.manual_seed(1)
+    method, play = Contextual(**CONTEXTUAL), Play(seed=1)
+    method.learn(data, play)
+    return method.eval(), play.history, data
+
+
+def rates(logit: torch.Tensor, b: Batch) -> torch.Tensor:
+    """Share of the background of each group that passes a cut at a fifth of all background."""
+    own = b.y == 0
+    cut = logit[own].quantile(0.8)
+    passed = torch.zeros(int(b.group.max()) + 1).index_add(0, b.group[own], (logit[own] > cut).float())
+    return passed / torch.bincount(b.group[own])
+
+
+def test_a_tagger_that_knows_its_group_does_not_drift_with_it(contextual) -> None:
+    method, history, data = contextual
+    b = data.validation.all
+    torch.manual_seed(1)
+    plain = Tagger(**{key: CONTEXTUAL[key] for key in ("features", "nuisances", "network", "training")})
+    plain.learn(data, Play(seed=1))
+    with torch.no_grad():
+        rows = method.rows(b)
+        found, known = method.logit(rows), plain.logit(b.x)
+    assert auc(found, b) > auc(known, b) + 0.1
+    # 36 background events of a group: a share of 0.2 has a deviation of 0.067 by chance.
+    assert float(rates(known, b).std()) > 0.25
+    assert float(rates(found, b).std()) < 0.13
+    code, first = rows[:, 2], torch.bincount(b.group).cumsum(0) - 1
+    assert abs(np.corrcoef(code[first], b.z[first, 0])[0, 1]) > 0.95
+    assert [stage["stage"] for stage in history] == ["groups", "tagger"]
+    assert {"vae/kl_group", "vae/kl_instance", "vae/reconstruct"} <= set(history[0]["curves"])
+
+
+def test_an_answer_depends_on_other_events_only_through_the_group(contextual) -> None:
+    method, _, data = contextual
+    b = data.validation.all
+    with torch.no_grad():
+        whole = method.rows(b)
+        torch.testing.assert_close(method.rows(b.take(b.group < 3)), whole[b.group < 3])
+        logit, mean, log_var = method.answers(whole)
+        torch.testing.assert_close(method.logit(whole[5:6]), logit[5:6], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(method.further(whole), (mean, log_var))
+        # The features that are left go to the classifier as they are.
+        torch.testing.assert_close(method.kept(whole), torch.cat([mean, b.x[:, :1]], 1))
+    assert mean.shape == log_var.shape == (len(b.y), 1)
+
+
+def test_the_graphs_give_the_codes_of_training_and_the_features_back(
+    contextual, card: Card, tmp_path: Path
+) -> None:
+    method, _, data = contextual
+    b = data.validation.all.take(data.validation.all.group < 20)
+    inputs = (Input(features=(Feature(name="other"), Feature(name="moved"))),)
+    card = card.model_copy(update={"inputs": inputs, "outputs": ("score", "logit", *method.beside)})
+    folder = export(method, card=card, folder=tmp_path / "made", sample=b.x, group=b.group, of=["run"])
+    run = {one.stem: onnxruntime.InferenceSession(one) for one in folder.glob("*.onnx")}
+    assert set(run) == {"tagger", "members", "group", "decoder"}
+    (summands,) = run["members"].run(["summands"], {"features": b.x.numpy()})
+    counts = np.bincount(b.group).astype(np.float32)
+    sums = np.stack([np.bincount(b.group, column) for column in summands.T], 1).astype(np.float32)
+    code = run["group"].run(["mean"], {"sums": sums, "counts": counts})[0][b.group]
+    given = {"features": b.x.numpy(), "context": code}
+    logit, instance = run["tagger"].run(["logit", "instance"], given)
+    with torch.no_grad():
+        rows = method.rows(b)
+        np.testing.assert_allclose(code, rows[:, 2:], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(logit, method.logit(rows), rtol=1e-3, atol=1e-4)
+    # A small variance: what is decoded is what went in.
+    (back,) = run["decoder"].run(["features"], {"group": code, "instance": instance})
+    missed = back[:, 0] - b.x[:, 1].numpy()
+    assert np.sqrt(np.mean(missed**2)) < 1.5 * math.sqrt(method.measured["variance"][0])
+
+
+EXAMS = {"features": ["score"], "decoder": "ExamScores"}
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"latents": {"group": 2}}, "latents must be as"),
+        ({"latents": {"group": 2, "instance": 0}}, "latents: instance must be a whole number"),
+        ({"group_encoder": "DeepSet"}, "group_encoder: no 'DeepSet'; did you mean 'DeepSets'"),
+        ({"group_encoder": "Nemeth"}, "group_encoder: no 'Nemeth'; known are DeepSets, Mean, Product"),
+        ({"group_encoder": {"type": "DeepSets", "pool": "max"}}, "group_encoder: DeepSets: no pool 'max'"),
+        ({"group_encoder": {"type": "DeepSets", "hiden": [4]}}, "takes no 'hiden'; did you mean 'hidden'"),
+        ({"group_encoder": {"type": "DeepSets", "hidden": 4}}, "group_encoder: widths of layers"),
+        ({"group_encoder": {"type": "Product", "precision": "sigma"}}, "no precision 'sigma'"),
+        ({"group_encoder": {"type": "Product", "prior": 1}}, "prior is true or false"),
+        ({"group_encoder": ["Mean"]}, "group_encoder must be as"),
+        ({"instance_encoder": {"conditional": "no"}}, "conditional is true or false, not 'no'"),
+        ({"instance_encoder": {"sees": "all"}}, "instance_encoder: .*no sees 'all'"),
+        ({"instance_encoder": "conditional"}, "instance_encoder must be as"),
+        ({"decoder": {"type": "ExamScores", "noise": 0}}, "decoder: ExamScores: noise must be"),
+        ({"latents": {"group": 1, "instance": 1}}, "decoder: ExamScores makes one feature of latents"),
+        ({"variance": 0.1}, "variance: the decoder has noise of its own"),
+        ({"decoder": "Network", "variance": "learnt"}, "variance must be a number above 0, or 'learned'"),
+        ({"regulariser": "LeaveOut"}, "regulariser: no 'LeaveOut'; did you mean 'LeaveOneOut'"),
+        ({"regulariser": {"type": "LeaveOneOut", "strength": -1}}, "regulariser: strength is -1"),
+        ({"regulariser": {"type": "Nemeth", "strength": "big"}}, "Nemeth: strength must be a number"),
+        ({"regulariser": {"type": "Nemeth", "bound": "max"}}, "Nemeth: no bound 'max'"),
+        ({"regulariser": {"type": "LeaveOneOut", "divisor": "K"}}, "no divisor 'K'"),
+        ({"regulariser": {"type": "Nemeth", "steps": 0}}, "steps must be a whole number of at least 1"),
+        ({"regulariser": {"type": "Nemeth", "moves": {"lr": "x"}}}, "Nemeth moves: lr must be a number"),
+        ({"of": ["scores"]}, "of: no feature 'scores'; did you mean 'score'"),
+        ({"of": ["score", "score"]}, "of: a feature stands there twice"),
+        ({"training": {"epoch": 3}}, "method: training: there is no 'epoch'"),
+        ({"constituents": ["pt"]}, "write 'constituents: \\[\\]'"),
+    ],
+)
+def test_faults_in_the_yaml_name_the_key(block: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        GroupVAE(**EXAMS | block)
+
+
+def test_faults_in_the_block_of_a_representation_are_named() -> None:
+    with pytest.raises(InputError, match=r"representation: .*takes no 'latent'; did you mean 'latents'"):
+        Contextual(features=["x"], representation={"latent": 3})
+    with pytest.raises(InputError, match="representation: training: there is no 'epoch'"):
+        Contextual(features=["x"], representation={"training": {"epoch": 3}})
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"group": torch.ones(50), "whole": True}, "all events to train on are of one group"),
+        ({}, "whole=True"),
+    ],
+)
+def test_events_without_several_whole_groups_are_refused(about: dict, message: str) -> None:
+    events = Events(torch.randn(50, 1), torch.zeros(50), alone=True, **about)
+    with pytest.raises(InputError, match=message):
+        GroupVAE(features=["x"]).learn(Data(events, events), Play(seed=1))
+
+
+@pytest.mark.parametrize("regulariser", ["none", "Nemeth", {"type": "LeaveOneOut", "batch": 100, "steps": 2}])
+@pytest.mark.parametrize("encoder", ["DeepSets", "Mean", {"type": "Product", "prior": True}])
+def test_every_piece_learns_and_players_move_only_themselves(encoder, regulariser) -> None:
+    data = Data(shifted_groups(12, seed=1), shifted_groups(8, seed=2))
+
+    def trained(strength: float, lr: float) -> GroupVAE:
+        block = {"type": regulariser} if isinstance(regulariser, str) else regulariser
+        block = "none" if regulariser == "none" else {**block, "strength": strength, "moves": {"lr": lr}}
+        torch.manual_seed(1)
+        method = GroupVAE(
+            features=["other", "moved"],
+            group_encoder=encoder,
+            regulariser=block,
+            variance="learned",
+            training={"epochs": 2, "batch": 200},
+        )
+        method.learn(data, Play(seed=1))
+        return method
+
+    paying = trained(1.0, 1e-3).representation
+    assert all(torch.isfinite(p).all() for p in paying.state_dict().values())
+    assert not torch.allclose(paying.net.log_variance, torch.tensor(0.1).log(), atol=1e-4)
+    if regulariser == "none":
+        return
+    # Without a price the encoders move as if there were no critic, and the critic by itself.
+    free, still = (trained(0.0, lr).representation for lr in (1e-3, 1e-9))
+    nets = [dict(one.net.named_parameters()) for one in (paying, free, still)]
+    for name, parameter in nets[1].items():
+        torch.testing.assert_close(parameter, nets[2][name])
+    assert any(not torch.equal(nets[0][name], parameter) for name, parameter in nets[1].items())
+    assert not torch.allclose(*(one.regulariser.of_both[0].weight for one in (free, still)))
+
+
+def test_groups_of_one_event_are_learned_from(caplog) -> None:
+    x = torch.randn(300, 1, generator=torch.Generator().manual_seed(1))
+    group = torch.cat([torch.arange(100), torch.full((200,), 100)])
+    events = Events(x, torch.zeros(300), group=group, whole=True, alone=True, features=["x"])
+    torch.manual_seed(1)
+    method = GroupVAE(features=["x"], regulariser="LeaveOneOut", training={"epochs": 2, "batch": 300})
+    method.learn(Data(events, events), Play(seed=1))
+    assert method.measured["group_sizes"] == {"smallest": 1, "median": 1, "largest": 200}
+    assert math.isfinite(method.measured["elbo"])
+    assert "costs nothing" in caplog.text
