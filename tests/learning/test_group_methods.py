@@ -173,6 +173,8 @@ def test_the_graphs_give_the_codes_of_training_and_the_features_back(
     assert np.sqrt(np.mean(missed**2)) < 1.5 * math.sqrt(method.measured["variance"][0])
 
 
+OWN_BATCHES = {"type": "LeaveOneOut", "batch": 100, "steps": 2}
+TOGETHER = {"type": "LeaveOneOut", "update": "reversal"}
 EXAMS = {"features": ["score"], "decoder": "ExamScores"}
 
 
@@ -201,6 +203,7 @@ EXAMS = {"features": ["score"], "decoder": "ExamScores"}
         ({"regulariser": {"type": "Nemeth", "strength": "big"}}, "Nemeth: strength must be a number"),
         ({"regulariser": {"type": "Nemeth", "bound": "max"}}, "Nemeth: no bound 'max'"),
         ({"regulariser": {"type": "LeaveOneOut", "divisor": "K"}}, "no divisor 'K'"),
+        ({"regulariser": {**TOGETHER, "steps": 2}}, "with update: reversal the critic moves once"),
         ({"regulariser": {"type": "Nemeth", "steps": 0}}, "steps must be a whole number of at least 1"),
         ({"regulariser": {"type": "Nemeth", "moves": {"lr": "x"}}}, "Nemeth moves: lr must be a number"),
         ({"of": ["scores"]}, "of: no feature 'scores'; did you mean 'score'"),
@@ -234,7 +237,7 @@ def test_events_without_several_whole_groups_are_refused(about: dict, message: s
         GroupVAE(features=["x"]).learn(Data(events, events), Play(seed=1))
 
 
-@pytest.mark.parametrize("regulariser", ["none", "Nemeth", {"type": "LeaveOneOut", "batch": 100, "steps": 2}])
+@pytest.mark.parametrize("regulariser", ["none", "Nemeth", OWN_BATCHES, TOGETHER])
 @pytest.mark.parametrize("encoder", ["DeepSets", "Mean", {"type": "Product", "prior": True}])
 def test_every_piece_learns_and_players_move_only_themselves(encoder, regulariser) -> None:
     data = Data(shifted_groups(12, seed=1), shifted_groups(8, seed=2))

@@ -199,3 +199,20 @@ def test_groups_of_one_event_are_left_out_and_one_group_costs_nothing(caplog) ->
         assert cost.item() == 0
         assert float(torch.autograd.grad(cost, v)[0].abs().sum()) == 0
     assert caplog.text.count("costs nothing") == 1
+
+
+def test_one_backward_pass_moves_critic_and_codes_apart() -> None:
+    """The critic by the gradient of its own loss, the codes by `strength` times that of the bound."""
+    torch.manual_seed(1)
+    critic = LeaveOneOut(features=1, latents=1, update="reversal")
+    x, v, among = correlated(50, 4, 0.5, seed=1)
+    weight, v = critic.of_both[0].weight, v.requires_grad_()
+    torch.manual_seed(2)
+    cost = critic.reverse(x, v, among, strength=3.0)
+    together = torch.autograd.grad(cost, [weight, v])
+    torch.manual_seed(2)
+    bound = critic(x, v, among)
+    alone = torch.autograd.grad(bound, [weight, v])
+    assert cost.item() == pytest.approx(3 * bound.item(), rel=1e-5)
+    assert critic.latest.item() == pytest.approx(-bound.item(), rel=1e-5)
+    torch.testing.assert_close(together, (-alone[0], 3 * alone[1]))

@@ -16,7 +16,8 @@ from hepdecorr.errors import InputError
 from hepdecorr.learning.groups.members import Members
 from hepdecorr.learning.moves import Moves
 from hepdecorr.learning.networks.mlp import layers
-from hepdecorr.learning.terms.strength import Growth
+from hepdecorr.learning.terms.adversary import Reversed
+from hepdecorr.learning.terms.strength import UPDATES, Growth
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,12 @@ class Regulariser(nn.Module):
     encoders pay `strength` times it; it may be below 0 by chance, or where the critic is behind.  A group of
     one event has no x and is left out, of both; of one group alone nothing can be said, and it costs nothing.
 
-    start, ramp: fractions of the stage after which the price sets in and over which it grows.  steps: moves
-    of the critic a turn.  batch: events in batches of its own, 0 for those of the encoders.  moves: its lr,
-    optimizer, ... as in `training`.  hidden: widths of both its networks, with `summands` numbers between.
+    start, ramp: fractions of the stage after which the price sets in and over which it grows; the critic
+    rests for half of the first.  update: 'alternating' moves the critic `steps` times a turn (1 by default),
+    then the encoders; 'reversal' both on one backward pass, with the gradient that goes on to the encoders
+    reversed (Ganin, Lempitsky, 1409.7495), which is cheaper.  batch: events in batches of its own, 0 for
+    those of the encoders.  moves: its lr, optimizer, ... as in `training`.  hidden: widths of both its
+    networks, with `summands` numbers between.
 
     bound: 'mean' as above; 'sum', the sum of T minus the logarithm of the sum of e^T, as the authors' code
     has it, which is no bound of anything.  squash: T through a tanh, as in that code, whose strength is 1e3.
@@ -53,7 +57,8 @@ class Regulariser(nn.Module):
         summands: int = 32,
         hidden: Sequence[int] = (32, 32),
         activation: str = "silu",
-        steps: int = 1,
+        update: str = "alternating",
+        steps: int | None = None,
         batch: int = 0,
         moves: Mapping[str, Any] | None = None,
     ) -> None:
@@ -61,6 +66,15 @@ class Regulariser(nn.Module):
         name = type(self).__name__
         if bound not in BOUNDS:
             raise InputError(f"{name}: no bound {bound!r}{suggest(bound, BOUNDS)}")
+        if update not in UPDATES:
+            raise InputError(f"{name}: no update {update!r}{suggest(update, UPDATES)}")
+        self.reversal = update == "reversal"
+        if self.reversal and (steps is not None or batch):
+            raise InputError(
+                f"{name}: with update: reversal the critic moves once a turn, with the encoders; leave steps "
+                "and batch out, or take update: alternating"
+            )
+        steps = 1 if steps is None else steps
         given: list[tuple[str, Any, int]] = [("steps", steps, 1), ("batch", batch, 0)]
         for key, value, least in (*given, ("summands", summands, 1)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -71,7 +85,17 @@ class Regulariser(nn.Module):
         self.moves = Moves.read(moves, where=f"{name} moves", schedule="cosine", weight_decay=1e-4, clip=5.0)
         self.of_x = layers(features, summands, hidden=hidden, activation=activation)
         self.of_both = layers(summands + latents, 1, hidden=hidden, activation=activation)
-        self._told = False
+        self.latest, self._told = torch.zeros(()), False
+
+    def steps_at(self, passed: float) -> int:
+        """Moves of the critic a turn when this fraction of the stage has passed."""
+        return 0 if passed < 0.5 * self.growth.start else self.steps
+
+    def reverse(self, scaled: Tensor, v: Tensor, among: Members, *, strength: float) -> Tensor:
+        """Strength times the bound; its gradient moves the critic as its own loss does, not the price."""
+        bound: Tensor = self(scaled, Reversed.apply(v, strength), among)
+        self.latest = -bound.detach()
+        return (1 + strength) * bound.detach() - bound
 
     @abstractmethod
     def context(self, scaled: Tensor, among: Members, *, generator: Generator | None) -> Tensor:
@@ -132,7 +156,8 @@ class Nemeth(Regulariser):
         summands: int = 32,
         hidden: Sequence[int] = (32, 32),
         activation: str = "silu",
-        steps: int = 1,
+        update: str = "alternating",
+        steps: int | None = None,
         batch: int = 0,
         moves: Mapping[str, Any] | None = None,
         itself: bool = False,
@@ -148,6 +173,7 @@ class Nemeth(Regulariser):
             summands=summands,
             hidden=hidden,
             activation=activation,
+            update=update,
             steps=steps,
             batch=batch,
             moves=moves,
@@ -181,7 +207,8 @@ class LeaveOneOut(Regulariser):
         summands: int = 32,
         hidden: Sequence[int] = (32, 32),
         activation: str = "silu",
-        steps: int = 1,
+        update: str = "alternating",
+        steps: int | None = None,
         batch: int = 0,
         moves: Mapping[str, Any] | None = None,
         divisor: str = "others",
@@ -200,6 +227,7 @@ class LeaveOneOut(Regulariser):
             summands=summands,
             hidden=hidden,
             activation=activation,
+            update=update,
             steps=steps,
             batch=batch,
             moves=moves,

@@ -100,17 +100,22 @@ class GroupRepresentation(nn.Module):
         self.net.encoder.fit(whole.counts)
         counts = whole.counts.sort()[0]
         self.counts = tuple(int(counts[k]) for k in (0, len(counts) // 2, -1))  # type: ignore[assignment]
-        players = {}
-        if (critic := self.regulariser) is not None:
-            players["critic"] = Player(
-                critic, self._chase, steps=critic.steps, moves=critic.moves, batch=critic.batch
-            )
-        players["vae"] = Player(self.net, lambda b: self._pay(b, play.passed), moves=self.moves)
+        players, critic = self._players(play), self.regulariser
         judge = GroupJudge(self, data.validation.all)
         settled = critic.growth.settled if critic is not None else 0.0
         record = play(players, data, self.recipe, stage="groups", judge=judge, settled=settled)
         self._latest = None
         return record
+
+    def _players(self, play: Play) -> dict[str, Player]:
+        critic = self.regulariser
+        left = (critic,) if critic is not None and critic.reversal else ()
+        vae = Player(self.net, lambda b: self._pay(b, play.passed), moves=self.moves, leaves=left)
+        if critic is None:
+            return {"vae": vae}
+        loss = self._left if critic.reversal else self._chase
+        chasing = Player(critic, loss, steps=critic.steps_at, moves=critic.moves, batch=critic.batch)
+        return {"vae": vae, "critic": chasing} if critic.reversal else {"critic": chasing, "vae": vae}
 
     def _infer(self, b: Batch) -> tuple[Inferred, Members, Tensor, Tensor]:
         among = Members.of(b.group)
@@ -134,10 +139,16 @@ class GroupRepresentation(nn.Module):
         cost = bill(self.net, inferred, target, among, b.w)
         if self.regulariser is None:
             return cost
-        strength = self.regulariser.growth.at(passed)
+        critic, strength = self.regulariser, self.regulariser.growth.at(passed)
+        if critic.reversal and critic.steps_at(passed):
+            return cost | {"regulariser": critic.reverse(scaled, inferred.v, among, strength=strength)}
         if not strength:
             return cost | {"regulariser": inferred.v.new_zeros(())}
-        return cost | {"regulariser": strength * self.regulariser(scaled, inferred.v, among)}
+        return cost | {"regulariser": strength * critic(scaled, inferred.v, among)}
+
+    def _left(self, b: Batch) -> dict[str, Tensor]:  # noqa: ARG002  the gradient is there
+        assert self.regulariser is not None
+        return {"chase": self.regulariser.latest}
 
     def codes(self, x: Tensor, group: Tensor) -> Posterior:
         """Posteriors (g, d_u) of whole groups, of raw rows (n, width) with group indices (n,)."""

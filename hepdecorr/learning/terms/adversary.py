@@ -83,7 +83,7 @@ class Adversary(Term):
 
     def reverse(self, logit: Tensor, b: Batch, *, strength: float) -> Tensor:
         """Strength times the price; its gradient moves the adversary as its own loss does, not the price."""
-        loss = self._chased(_Reversed.apply(logit, strength), b, follow=self.training)
+        loss = self._chased(Reversed.apply(logit, strength), b, follow=self.training)
         self.latest = loss.detach()
         return loss - (1 + strength) * loss.detach()
 
@@ -123,7 +123,7 @@ class Guess(Adversary):
         """Minus log likelihood, or another loss, of z under the net's answer (m, outputs); shape (m,)."""
 
 
-class _Reversed(torch.autograd.Function):
+class Reversed(torch.autograd.Function):
     """The identity, whose gradient comes back with minus the factor (1409.7495, eqs. 7-8)."""
 
     @staticmethod
