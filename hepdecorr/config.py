@@ -238,6 +238,7 @@ class Processors(_Section):
 
     table: str = "../processors/training_table.py:TrainingTable"
     evaluate: str = "../processors/sculpting.py:Sculpting"
+    groups: str = "../processors/group_codes.py:FirstPass"  # before it, for taggers that are told of groups
 
 
 class Training(_Section):

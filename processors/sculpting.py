@@ -16,10 +16,32 @@ from hepdecorr.columnar import objects as jets
 from hepdecorr.columnar import shifts as systematics
 from hepdecorr.columnar.cuts import Cuts
 from hepdecorr.columnar.features.sharing import shared
+from hepdecorr.columnar.groups import GroupCodes
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.columnar.thresholds import Thresholds
 from hepdecorr.errors import InputError
 from hepdecorr.table import Arrays, Column, Split
+
+NO_CODE = "without a code of their group"  # rows of a cutflow
+
+
+def codes_of(
+    taggers: Mapping[str, OnnxTagger], groups: Mapping[str, GroupCodes | Path | str]
+) -> dict[str, GroupCodes]:
+    """The codes of groups for each tagger that takes some; InputError where they are missing or another's."""
+    found = {}
+    for name, tagger in taggers.items():
+        if tagger.card.context is None:
+            continue
+        if name not in groups:
+            raise InputError(
+                f"tagger {name} is told the code of each event's group, and 'groups' has none for it: run "
+                "processors/group_codes.py over the same events first, or hepdecorr.columnar.group_codes"
+            )
+        given = groups[name]
+        found[name] = given if isinstance(given, GroupCodes) else GroupCodes.open(given)
+        found[name].check(tagger.sha256)
+    return found
 
 
 class Sculpting(ProcessorABC):
@@ -32,7 +54,8 @@ class Sculpting(ProcessorABC):
     is done again, and the histograms have it on their axis `systematic`.  With `pictures`, average images of
     the jets before and after the cuts are filled as well.  With `folder`, logits and nuisances of the events
     as they are are also written there, as a score table.  A tagger with a corrections.json beside it is cut
-    by that.
+    by that.  `groups` are {name: codes of groups, or their file}, for taggers that are told of each event's
+    group.
     """
 
     def __init__(
@@ -50,12 +73,14 @@ class Sculpting(ProcessorABC):
         part: str = "test",
         folder: Path | str | None = None,
         grouped_by: Sequence[str] = (),
+        groups: Mapping[str, GroupCodes | Path | str] | None = None,
         base: Path | str = ".",
     ) -> None:
         self.base, self.objects = Path(base).resolve(), objects
         self.folder = None if folder is None else Path(folder).resolve()
         self.taggers = {name: OnnxTagger(path, base=self.base) for name, path in taggers.items()}
         self.cuts = {k: Thresholds.beside(self.base / path) for k, path in taggers.items()}
+        self.groups = codes_of(self.taggers, groups or {})
         self.selection, self.weights, self.split, self.part = selection, list(weights), split, part
         self.pictures, self.grouped_by = pictures, list(grouped_by)
         self.shifts = systematics.build(shifts or {}, base=self.base, objects=objects)
@@ -87,7 +112,11 @@ class Sculpting(ProcessorABC):
     def process(self, events: Any) -> dict[str, Any]:
         """Histograms by nuisance, and the record of the chunk; both are merged over all chunks."""
         chosen, arrays, filled, numbers = self.apply(events)
-        shifted = [self.apply(shift(events), systematic=name)[2] for name, shift in self.shifts.items()]
+        shifted = []
+        for name, shift in self.shifts.items():
+            _, _, histogram, counts = self.apply(shift(events), systematic=name)
+            shifted.append(histogram)
+            numbers["cutflow"] |= {f"{name}: {k}": v for k, v in counts["cutflow"].items() if k == NO_CODE}
         if self.pictures:
             filled[images.NAME] = self.pictured(chosen, arrays, events.metadata["dataset"])
         shard = None
@@ -115,7 +144,7 @@ class Sculpting(ProcessorABC):
         wanted = [*sources.values(), *(n for t in self.taggers.values() for n in t.column_names), *followed]
         with shared(chosen):
             columns = room.compute(wanted, chosen, base=self.base)
-            logits = self.scored(chosen, columns)
+            logits, unknown = self.scored(chosen, columns, systematic=systematic)
             about = conventions.about(chosen, wanted, cuts=self.selection, base=self.base)
         nuisances: Arrays = {name: columns[feature] for name, feature in sources.items()}
         filled = histograms.before_and_after(
@@ -128,19 +157,30 @@ class Sculpting(ProcessorABC):
             shifts=list(self.shifts),
             systematic=systematic,
         )
-        cutflow |= about.notes
+        cutflow |= about.notes | unknown
         numbers = {"sumw": sumw, "cutflow": cutflow, "rows": len(weight), "conventions": about.conventions}
         arrays = {**{n: columns[n] for n in followed}, **nuisances, **logits, "weight": weight}
         return chosen, arrays, filled, numbers
 
-    def scored(self, chosen: Any, columns: Arrays) -> Arrays:
-        """The logit of each tagger, and its further scores, in one pass over the events."""
+    def scored(self, chosen: Any, columns: Arrays, *, systematic: str) -> tuple[Arrays, dict[str, int]]:
+        """The logit of each tagger, and its further scores, in one pass over the events; and what is odd.
+
+        Under a shift the codes of groups stay what they are: found again from shifted events they would take
+        the shift for the condition of the group, and hide what the systematic is there to show.  A group of
+        which only shifted events pass has no code, and counts as one of which nothing is known.
+        """
         found: Arrays = {}
+        unknown: dict[str, int] = {}
         for name, tagger in self.taggers.items():
-            outputs = tagger.outputs(chosen, ["logit", *self.scores[name]], columns=columns)
+            codes = self.groups.get(name)
+            if codes is not None and systematic != histograms.NOMINAL:
+                codes = codes.with_prior()
+                if without := int((~codes.known(tagger.group_ids(chosen))).sum()):
+                    unknown[NO_CODE] = without
+            outputs = tagger.outputs(chosen, ["logit", *self.scores[name]], columns=columns, groups=codes)
             found[name] = np.asarray(outputs.pop("logit"))
             found |= {f"{name}.{score}": np.asarray(values) for score, values in outputs.items()}
-        return found
+        return found, unknown
 
     def thresholds(self, columns: Arrays) -> dict[str, dict[float, Any]]:
         """Of each score by rejection: a number, or where it follows a nuisance one for each row."""

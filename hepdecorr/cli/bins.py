@@ -57,7 +57,11 @@ def plane(config: Config, models: Mapping[str, Path]) -> Plane | None:
         return None  # a report can be made where only the scores are
     names = table.names("feature")
     taggers = {name: OnnxTagger(path, base=config.base) for name, path in models.items()}
+    # A point of the plane belongs to no group.
+    taggers = {name: one for name, one in taggers.items() if one.card.context is None}
     if len(names) != 2 or any(one.card.constituents or not one.feature_names for one in taggers.values()):
+        return None
+    if not taggers:
         return None
     chosen = Selection("test", config.table_split)
     rows = table.read([*names, *config.protected, "label"], select=chosen)

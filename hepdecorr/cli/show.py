@@ -76,12 +76,16 @@ def inspect(console: Console, path: Path) -> None:
     """Print what a ROOT file, a table or a tagger holds."""
     if path.is_dir() and (path / "manifest.json").exists():
         _table(console, path)
+    elif path.suffix == ".parquet":
+        _codes(console, path)
     elif path.suffix == ".onnx" or (path.is_dir() and (path / "tagger.onnx").exists()):
         _tagger(console, path)
     elif path.is_file():
         _root(console, path)
     else:
-        raise InputError(f"{path}: neither a ROOT file, nor a table's folder (manifest.json), nor a tagger's")
+        raise InputError(
+            f"{path}: neither a ROOT file, nor a table's folder (manifest.json), nor a tagger's, nor codes"
+        )
 
 
 def _grid(title: str, *columns: str) -> Grid:
@@ -135,6 +139,13 @@ def _tagger(console: Console, path: Path) -> None:
         "made with": ", ".join(f"{k} {v}" for k, v in card.versions.items()),
     }
     facts |= {f"conventions: {k}": v for k, v in card.conventions.items()}
+    if context := card.context:
+        low, middle, high = context.counts
+        facts |= {
+            "groups": f"{', '.join(context.of)}; in training {low:,} to {high:,} events, median {middle:,}",
+            "code": f"{context.latents} numbers, from sums of {context.summands} over a group's events",
+            "code comes from": _beside(path),
+        }
     _facts(console, f"tagger {card.name}", facts)
     points = _grid(
         "working points", "background rejection", "logit above", "signal efficiency", "fixed on (events)"
@@ -148,6 +159,31 @@ def _tagger(console: Console, path: Path) -> None:
         )
         points.add_row(*row)
     console.print(points)
+
+
+def _beside(path: Path) -> str:
+    """The graphs that codes of groups are computed with, and which of them are missing."""
+    from hepdecorr.columnar.groups import GROUP, MEMBERS
+
+    folder = path if path.is_dir() else path.parent
+    names = [name if (folder / name).is_file() else f"{name} (missing)" for name in (MEMBERS, GROUP)]
+    return ", ".join(names)
+
+
+def _codes(console: Console, path: Path) -> None:
+    import numpy as np
+
+    from hepdecorr.columnar.groups import GroupCodes
+
+    codes = GroupCodes.open(path)
+    facts = {"of tagger": codes.name, "its sha256": codes.tagger[:16], "groups": codes.summary()}
+    _facts(console, f"codes of groups {path}", facts)
+    rows = _grid("codes", "number", "mean over groups", "deviation between groups", "median uncertainty")
+    for k, (mean, log_var) in enumerate(zip(codes.mean.T, codes.log_var.T, strict=True)):
+        if len(codes):
+            own = (mean.mean(), mean.std(), np.exp(0.5 * np.median(log_var)))
+            rows.add_row(f"code_{k}", *(f"{value:.4g}" for value in own))
+    console.print(rows)
 
 
 def _root(console: Console, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from hepdecorr import catalogue
-from hepdecorr.cli import checks, show
+from hepdecorr.cli import checks, codes, show
 from hepdecorr.cli.census import Census
 from hepdecorr.cli.scores import wanted
 from hepdecorr.cli.stamps import Stamp, code, digest, inputs, own_code, versions
@@ -132,6 +132,8 @@ class Analysis:
         datasets = [d for d in self._datasets() if d.use != "train"]
         models = self._models()
         self._check_up_to_date(models)
+        told = codes.told(models, base=config.base)
+        groups = codes.files(told, folder=folder)
         key = digest(
             self._asked_of_evaluation(),
             config.report.images,
@@ -142,12 +144,15 @@ class Analysis:
             code("evaluate"),
             self._code_of(config.processors.evaluate),
             *self._own_code(),
+            *([self._code_of(config.processors.groups)] if told else []),
         )
         stamp = Stamp(folder / "stamp.json", key)
-        if not redo and stamp.fits(folder / "scores" / "manifest.json", folder / "histograms.zip"):
+        outputs = folder / "scores" / "manifest.json", folder / "histograms.zip"
+        if not redo and stamp.fits(*outputs, *groups.values()):
             self._say("evaluate", f"finished already: {folder}")
             return
-        stamp.remove(folder / "scores" / "manifest.json", folder / "histograms.zip")
+        stamp.remove(*outputs)
+        first = self._first_pass(told, models, datasets, redo=redo) if told else None
         processor = self._processor(
             "evaluate",
             taggers=models,
@@ -159,9 +164,13 @@ class Analysis:
             base=config.base,
             **self._scores(models),
             **self._objects(evaluate=True),
+            **({"groups": groups} if groups else {}),
         )
         datasets = self._weighted(datasets)
         outcome = self._run(processor, datasets, part=self.output / "evaluation.part", key=key)
+        if first is not None:
+            again = f"run 'hepdecorr evaluate {config.path.name} --redo'"
+            codes.check_complete(first, outcome.report.to_dict(), again=again)
         scores = rows.finish_table(
             outcome.out["chunks"],
             folder=folder / "scores",
@@ -178,6 +187,43 @@ class Analysis:
         )
         shutil.rmtree(self.output / "evaluation.part", ignore_errors=True)
         self._say("evaluate", f"{outcome.report.summary()}; {scores.rows:,} test {self._noun} in {folder}")
+
+    def _first_pass(
+        self, told: Mapping[str, Any], models: Mapping[str, Path], datasets: list[Any], *, redo: bool
+    ) -> Mapping[str, Any]:
+        """Codes of the test groups for taggers that are told of them -> evaluation/groups; how complete."""
+        config, folder = self.config, self.output / "evaluation"
+        key = digest(
+            self._asked_of_evaluation(),
+            config.running.skip_bad_files,
+            inputs(datasets),
+            {name: (models[name] / "tagger.onnx") for name in told},
+            code("evaluate"),
+            self._code_of(config.processors.groups),
+            *self._own_code(),
+        )
+        stamp = Stamp(folder / codes.FOLDER / "stamp.json", key)
+        found = Stamp.read(stamp.path)
+        if not redo and found is not None and stamp.fits(*codes.files(told, folder=folder).values()):
+            completeness: Mapping[str, Any] = found["completeness"]
+            return completeness
+        shutil.rmtree(folder / codes.FOLDER, ignore_errors=True)
+        given = {k: v for k, v in self._objects(evaluate=True).items() if k in ("objects", "grouped_by")}
+        processor = self._processor(
+            "groups",
+            taggers={name: models[name] for name in told},
+            selection=[c.spec for c in config.selection],
+            split=config.table_split,
+            base=config.base,
+            **given,
+        )
+        # Beside those of the second pass, with which they go when all is done.
+        outcome = self._run(processor, datasets, part=self.output / "evaluation.part" / codes.FOLDER, key=key)
+        report: dict[str, Any] = outcome.report.to_dict()
+        said = codes.write(told, outcome.out["groups"], folder=folder)
+        stamp.write(completeness=report)
+        self._say("evaluate", f"first pass {outcome.report.summary()}; {said}")
+        return report
 
     def report(self, *, redo: bool = False) -> None:
         """Histograms and scores -> measures, plots and report.html."""

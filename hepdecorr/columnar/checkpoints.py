@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -14,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import hist
+import numpy as np
 from coffea.processor import CheckpointerABC
 from coffea.processor.executor import WorkItem
 
 from hepdecorr.columnar import histograms
 from hepdecorr.errors import InputError
+from hepdecorr.sums import GroupSums
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = ("dataset", "filename", "treename", "entrystart", "entrystop", "fileuuid")
 _RESULT = "result.json"
-_DICT, _SET, _TUPLE, _HIST = "<dict>", "<set>", "<tuple>", "<hist>"
+_DICT, _SET, _TUPLE, _HIST, _SUMS = "<dict>", "<set>", "<tuple>", "<hist>", "<sums>"
 
 
 class Checkpoints(CheckpointerABC):
@@ -72,28 +75,46 @@ class Checkpoints(CheckpointerABC):
 
 
 def write(result: Any, path: Path) -> None:
-    """Write a result of dicts, lists, sets, tuples, numbers, strings and Hists; InputError for others."""
-    found: dict[str, hist.Hist[Any]] = {}
+    """Write a result of dicts, lists, sets, tuples, numbers, strings, Hists and GroupSums; InputError for
+    others."""
+    found: dict[str, Any] = {}
     content = json.dumps(_plain(result, found))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_RESULT, content)
-        histograms.write(archive, found)
+        histograms.write(archive, {k: v for k, v in found.items() if isinstance(v, hist.Hist)})
+        for key, sums in found.items():
+            if isinstance(sums, GroupSums):
+                _write_sums(archive, key, sums)
     part.replace(path)
 
 
 def read(path: Path) -> Any:
     """What `write` wrote."""
     with zipfile.ZipFile(path) as archive:
-        return _rebuilt(json.loads(archive.read(_RESULT)), histograms.read(archive))
+        return _rebuilt(json.loads(archive.read(_RESULT)), histograms.read(archive), archive)
 
 
-def _plain(value: Any, found: dict[str, hist.Hist[Any]]) -> Any:
+def _write_sums(archive: zipfile.ZipFile, key: str, sums: GroupSums) -> None:
+    held = io.BytesIO()
+    np.savez(held, allow_pickle=False, **sums.arrays())
+    archive.writestr(f"{key}.npz", held.getvalue())
+
+
+def _read_sums(archive: zipfile.ZipFile, key: str, tagger: str) -> GroupSums:
+    with np.load(io.BytesIO(archive.read(f"{key}.npz")), allow_pickle=False) as arrays:
+        return GroupSums.from_arrays(dict(arrays), tagger=tagger)
+
+
+def _plain(value: Any, found: dict[str, Any]) -> Any:
     # JSON knows lists and string keys only: what is more becomes {mark: [...]}, a dict a list of pairs.
     if isinstance(value, hist.Hist):
         found[str(len(found))] = value
         return {_HIST: str(len(found) - 1)}
+    if isinstance(value, GroupSums):
+        found[str(len(found))] = value
+        return {_SUMS: [str(len(found) - 1), value.tagger]}
     if isinstance(value, Mapping):
         return {_DICT: [[_plain(k, found), _plain(v, found)] for k, v in value.items()]}
     if isinstance(value, set | frozenset):
@@ -108,19 +129,21 @@ def _plain(value: Any, found: dict[str, hist.Hist[Any]]) -> Any:
         return value
     raise InputError(
         f"a checkpoint cannot hold a {type(value).__name__}: let the processor return dicts, lists, sets, "
-        "numbers, strings and Hists, or run it without checkpoints"
+        "numbers, strings, Hists and GroupSums, or run it without checkpoints"
     )
 
 
-def _rebuilt(value: Any, found: Mapping[str, hist.Hist[Any]]) -> Any:
+def _rebuilt(value: Any, found: Mapping[str, hist.Hist[Any]], archive: zipfile.ZipFile) -> Any:
     if isinstance(value, list):
-        return [_rebuilt(v, found) for v in value]
+        return [_rebuilt(v, found, archive) for v in value]
     if not isinstance(value, dict):
         return value
     ((mark, content),) = value.items()
     if mark == _HIST:
         return found[content]
-    items = [_rebuilt(v, found) for v in content]
+    if mark == _SUMS:
+        return _read_sums(archive, *content)
+    items = [_rebuilt(v, found, archive) for v in content]
     return {_SET: set, _TUPLE: tuple, _DICT: dict}[mark](items)
 
 

@@ -73,13 +73,13 @@ class GroupCodes:
         """The same, where a group that is not among them has mean 0 and variance 1, as before any event."""
         return replace(self, prior=True)
 
-    def check(self, card: Card, sha256: str) -> None:
-        """InputError unless these are the codes of this tagger."""
+    def check(self, sha256: str) -> None:
+        """InputError unless these are the codes of the tagger whose graph has this digest."""
         if self.tagger != sha256:
             raise InputError(
-                f"tagger {card.name}: these are codes of another tagger ({self.name or self.tagger[:12]}, "
-                f"sha256 {self.tagger[:12]} and not {sha256[:12]}); a code means nothing to a tagger but its "
-                "own: compute them again, with hepdecorr.columnar.group_codes(fileset, tagger)"
+                f"these are codes of another tagger ({self.name or 'without a name'}, sha256 "
+                f"{self.tagger[:12]} and not {sha256[:12]}); a code means nothing to a tagger but its own: "
+                "compute them again, with hepdecorr.columnar.group_codes(fileset, tagger)"
             )
 
     def summary(self) -> str:

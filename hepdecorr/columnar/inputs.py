@@ -23,8 +23,8 @@ def checked(given: Mapping[str, Any], card: Card, *, source: str) -> dict[str, F
     """The arrays that the card's graph takes, float32 and contiguous, from arrays by name.
 
     `features` (n, f), `constituents` (n, L, c) and `mask` (n, L), 0 or 1; what stands where the mask is 0
-    does not matter; `nuisances` (n, k).  Raises InputError for other names, shapes and types, masked arrays,
-    and values that are not finite.
+    does not matter; `context` (n, d); `nuisances` (n, k).  Raises InputError for other names, shapes and
+    types, masked arrays, and values that are not finite.
     """
     wanted = [i.name for i in card.inputs]
     if set(given) != set(wanted):
@@ -50,10 +50,12 @@ def _shapes(arrays: Mapping[str, Floats], card: Card, *, source: str) -> None:
     leader = "mask" if "mask" in arrays else card.inputs[0].name
     rows, seen = arrays[leader].shape if arrays[leader].ndim == 2 else (-1, -1)
     f, c, k = len(card.feature_names), len(card.constituent_names), len(card.nuisance_names)
+    d = card.context.latents if card.context else 0
     wanted = {
         "features": ((rows, f), f"features (rows, {f})"),
         "constituents": ((rows, seen, c), f"constituents (rows, any, {c})"),
         "mask": ((rows, seen), "mask (rows, any)"),
+        "context": ((rows, d), f"context (rows, {d})"),
         "nuisances": ((rows, k), f"nuisances (rows, {k})"),
     }
     for name, array in arrays.items():
@@ -101,7 +103,7 @@ def cut(arrays: Mapping[str, Floats], rows: Ints, wide: int) -> dict[str, Floats
     """These rows of the arrays, with so many constituents."""
     found = {}
     for name, array in arrays.items():
-        flat = name in ("features", "nuisances")
+        flat = name in ("features", "context", "nuisances")
         found[name] = array[rows] if flat else array[rows, :wide]
         missing = 0 if flat else wide - found[name].shape[1]
         if missing:

@@ -85,7 +85,7 @@ def check(opened: ort.InferenceSession, card: Card, source: str) -> None:
     """InputError unless the graph takes and gives what its card says."""
     graph = {i.name: i for i in opened.get_inputs()}
     names = [i.name for i in card.inputs]
-    own = {n for n in names if n != "nuisances"}
+    own = {n for n in names if n not in ("context", "nuisances")}
     known = len(own) == 1 or own in ({*_CLOUDS}, {"features", *_CLOUDS})
     types = {i.type for i in graph.values()}
     if set(graph) != set(names) or types != {"tensor(float)"} or not known:

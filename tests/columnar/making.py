@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ MY_PROCESSORS = r"""
 import os
 import signal
 import time
+import hashlib
 from pathlib import Path
 
 import hist
@@ -231,3 +233,84 @@ def _lstm(x: str, width: int, constant: Any, random: Any) -> list[onnx.NodeProto
 
 
 _BODIES = {"mlp": _mlp, "elu": _elu, "conv": _conv, "lstm": _lstm}
+
+
+def grouped_model(folder: Path, *, seed: int = 3, of: tuple[str, ...] = ("run",), **changed: Any) -> Path:
+    """The folder of a tagger that is told of groups: d = 2, m = 4, with rounding in every step."""
+    rng = np.random.default_rng(seed)
+
+    def graph(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], **constants: Any) -> Any:
+        info = helper.make_tensor_value_info
+        held = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+        wires = [
+            [info(name, TensorProto.FLOAT, ["rows", *shape]) for name, shape in named.items()]
+            for named in (inputs, outputs)
+        ]
+        made = helper.make_graph(nodes, "graph", *wires, held)
+        return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype("f4")
+
+    node = helper.make_node
+    members = graph(
+        [
+            node("Gemm", ["features", "w1", "b1"], ["hidden"]),
+            node("Softplus", ["hidden"], ["active"]),
+            node("Gemm", ["active", "w2"], ["summands"]),
+        ],
+        {"features": [3]},
+        {"summands": [4]},
+        w1=random(3, 13),
+        b1=random(13),
+        w2=random(13, 4),
+    )
+    group = graph(
+        [
+            node("Unsqueeze", ["counts", "last"], ["column"]),
+            node("Div", ["sums", "column"], ["means"]),
+            node("Gemm", ["means", "w"], ["linear"]),
+            node("Tanh", ["linear"], ["mean"]),
+            node("Mul", ["mean", "zero"], ["nothing"]),
+            node("Log", ["column"], ["log"]),
+            node("Sub", ["nothing", "log"], ["log_var"]),
+        ],
+        {"sums": [4], "counts": []},
+        {"mean": [2], "log_var": [2]},
+        last=np.array([1]),
+        w=random(4, 2) / 10,
+        zero=np.zeros(1, "f4"),
+    )
+    tagger = graph(
+        [
+            node("Concat", ["features", "context"], ["x"], axis=1),
+            *_mlp("x", 5, lambda *_: None, lambda name, *_: name, "Elu"),
+            node("Reshape", ["out", "flat"], ["logit"]),
+            node("Sigmoid", ["logit"], ["score"]),
+            node("Abs", ["logit"], ["kl"]),
+        ],
+        {"features": [3], "context": [2]},
+        {"score": [], "logit": [], "kl": []},
+        w1=random(5, 13),
+        b1=random(13),
+        w2=random(13, 1),
+        b2=np.full(1, 8, "f4"),  # so that some pass
+        flat=np.array([-1]),
+    )
+    contents = {"members.onnx": members.SerializeToString(), "group.onnx": group.SerializeToString()}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    about = {"of": of, "latents": 2, "summands": 4, "counts": (1, 50, 100)}
+    about |= {"members": digests["members.onnx"], "group": digests["group.onnx"]}
+    codes = {
+        "name": "context",
+        "axes": ("events", "codes"),
+        "features": [{"name": "code_0"}, {"name": "code_1"}],
+    }
+    plain = card()
+    content = {"context": about, "outputs": ("score", "logit", "kl"), **changed}
+    own = card(inputs=[plain.inputs[0].model_dump(), codes], **content)
+    helper.set_model_props(tagger, {METADATA_KEY: own.to_json()})
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, written in {**contents, "tagger.onnx": tagger.SerializeToString()}.items():
+        (folder / name).write_bytes(written)
+    return folder
