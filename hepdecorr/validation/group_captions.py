@@ -47,7 +47,10 @@ SPREAD = (
     "between groups, Holm-adjusted over both classes and all rejections of a tagger; p > 0.05 says that "
     "nothing is resolved at the sensitivity that the limit states, not that nothing is there. Times "
     "smaller: of the reference's spread, both in the same draws of groups; '>' where the spread is not "
-    "resolved from zero: 95 % limit. Change: of the efficiency for one standard deviation of the "
+    "resolved from zero: 95 % limit; none where that of the reference is not, either. Spread that "
+    "follows the conditions: what a surface of second order in them explains, less what it would of "
+    "chance; p by F-test, in the same family; far more sensitive than the spread of all groups, but "
+    "blind to what has other causes. Change: of the efficiency for one standard deviation of the "
     "condition, on a straight line. Cuts are fixed on the background of all groups. With several seeds "
     "mean ± standard deviation over them, the largest limit, and median and range of p."
 )

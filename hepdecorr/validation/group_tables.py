@@ -9,6 +9,7 @@ import numpy as np
 
 from hepdecorr.validation.measures import Between, ByGroup, Recovered, Smaller, Steadier, significant
 from hepdecorr.validation.measures.by_group import Spectrum
+from hepdecorr.validation.measures.explained import Explained
 from hepdecorr.validation.page import Cell, across, table
 from hepdecorr.validation.titles import titled
 
@@ -31,7 +32,7 @@ def spread(seeds: Sequence[ByGroup], rejection: float, kind: str) -> str:
     known = [one for one in found if one is not None]
     if not known:
         return "not measured"
-    if not any(one.resolved(f"{kind} {rejection:g}") for one in seeds):
+    if not any(one.differs(kind, rejection) for one in seeds):
         return f"< {percent(max(one.upper for one in known))} (95 %)"
     return f"{across([one.spread.scaled(100) for one in known])} %"
 
@@ -42,6 +43,9 @@ def efficiencies(
     """One row per tagger and rejection for 'signal' or 'background'; empty where neither has such events."""
     header = ["Tagger", "rejection", "efficiency [%]", "spread [%]", "95 % limit", "chance [%]", "p (Holm)"]
     header += [f"times smaller than {reference}"] if ratios else []
+    if titles:
+        header += [f"spread that follows {' and '.join(titles.values())} [%]", "95 % limit", "p (Holm)"]
+        header += [f"times smaller than {reference}"] if ratios else []
     header += [f"change for one deviation of {title} [%]" for title in titles.values()]
     rows: list[Row] = []
     for name, seeds in measured.items():
@@ -56,11 +60,14 @@ def efficiencies(
             row.append(_p([one.p_holm[named] for one in seeds if named in one.p_holm]))
             if ratios:
                 row.append(_ratio(ratios.get(name, ()), rejection, lambda one: one.of(kind)))
+            if titles:
+                row += _explained([point.explained.get(kind) for point in points], seeds, kind, rejection)
+            if titles and ratios:
+                row.append(_ratio(ratios.get(name, ()), rejection, lambda one: one.explained.get(kind)))
             for condition in titles:
                 lines = [point.trends[condition].get(kind) for point in points]
                 row.append(across([one.change.scaled(100) for one in lines if one is not None]))
-            resolved = sum(one.resolved(f"{kind} {rejection:g}") for one in seeds)
-            rows.append([*row, _verdict(resolved, len(seeds), percent(max(one.upper for one in found)))])
+            rows.append([*row, _verdict(seeds, kind, rejection)])
     return table([*header, "<Verdict"], rows) if rows else ""
 
 
@@ -148,7 +155,9 @@ def times(ratios: Sequence[Smaller]) -> str:
         return "–"
     if all(math.isfinite(one.times.high) for one in ratios):
         return across([one.times for one in ratios])
-    return f"> {significant(min(one.least for one in ratios))}"
+    least = min(one.least for one in ratios)
+    # A bound below one says nothing: of the reference, too, no spread is resolved.
+    return f"> {significant(least)}" if least >= 1 else "–"
 
 
 def _between(name: str, rejection: float, found: Sequence[Between], factor: float = 100.0) -> Row:
@@ -209,10 +218,31 @@ def _ratio(
     return times([found for one in points if (found := figure(one)) is not None])
 
 
-def _verdict(resolved: int, seeds: int, limit: str) -> Cell:
-    if not resolved:
+def _explained(
+    points: Sequence[Explained | None], seeds: Sequence[ByGroup], kind: str, rejection: float
+) -> Row:
+    found = [one for one in points if one is not None]
+    if not found:
+        return ["–"] * 3
+    named = f"{kind} explained {rejection:g}"
+    return [
+        across([one.spread.scaled(100) for one in found]),
+        significant(100 * max(one.upper for one in found), 3),
+        _p([one.p_holm[named] for one in seeds if named in one.p_holm]),
+    ]
+
+
+def _verdict(seeds: Sequence[ByGroup], kind: str, rejection: float) -> Cell:
+    """What is seen; where nothing is, the smaller of the limits is not that of the whole spread."""
+    bad = sum(one.differs(kind, rejection) for one in seeds)
+    if not bad:
+        found = [spread for one in seeds if (spread := one.at(rejection).of(kind)) is not None]
+        limit = percent(max(one.upper for one in found))
         return Cell(f"no dependence resolved (spread below {limit})", "good")
-    return Cell("differs between groups" if seeds == 1 else f"differs in {resolved} of {seeds} seeds", "bad")
+    if len(seeds) > 1:
+        return Cell(f"differs in {bad} of {len(seeds)} seeds", "bad")
+    follows = seeds[0].resolved(f"{kind} explained {rejection:g}")
+    return Cell("follows the conditions" if follows else "differs between groups", "bad")
 
 
 def _unit(every: Sequence[Spectrum], unit: str) -> tuple[float, str]:

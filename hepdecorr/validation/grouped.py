@@ -95,7 +95,11 @@ def _efficiency(groups: BetweenGroups, figures: Figures) -> list[str]:
         notes = {titled(name): f"spread {spread(groups.measured[name], shown, kind)}" for name in few}
         rows = _passing(groups, shown, few)
         drawn = plots.efficiency_by_group(rows, groups.events, kind=kind, notes=notes, of=groups.named)
-        body.append(figures.add(drawn, "bygroup", kind, kind=kind, of=groups.named, rejection=100 * shown))
+        body.append(
+            figures.add(
+                drawn, "bygroup", kind, kind=kind.capitalize(), of=groups.named, rejection=100 * shown
+            )
+        )
     return body
 
 
@@ -107,22 +111,29 @@ def _said(groups: BetweenGroups, name: str, rejection: float) -> str:
         if (found := point.of(kind)) is None:
             continue
         what = f"{kind} efficiency" + (f" of {percent(found.mean)}" if kind == "signal" else "")
-        if one.resolved(f"{kind} {rejection:g}"):
+        follows = one.resolved(f"{kind} explained {rejection:g}")
+        if not one.differs(kind, rejection):
+            text = f"no difference of {what} between groups is resolved: below {percent(found.upper)} (95 %)"
+        else:
             size = page.across([found.spread.scaled(100)])
             text = f"{what} differs from {of} to {of} by {size} % beyond chance"
-        else:
-            text = f"no difference of {what} between groups is resolved: below {percent(found.upper)} (95 %)"
-        told.append(text + _beside_reference(groups, name, rejection, kind))
+        text += _beside_reference(groups, name, rejection, kind)
+        if follows and (known := point.explained[kind]) is not None:
+            text += f", of which {page.across([known.spread.scaled(100)])} % follow the known conditions"
+            text += _beside_reference(groups, name, rejection, kind, explained=True)
+        told.append(text)
     seeds = f" (first of {len(groups.measured[name])} seeds)" if len(groups.measured[name]) > 1 else ""
     head = f"{titled(name)}{seeds}, at {100 * rejection:g} % background rejection"
     return f"{head}: {'; '.join(told) or 'too few events'}."
 
 
-def _beside_reference(groups: BetweenGroups, name: str, rejection: float, kind: str) -> str:
+def _beside_reference(
+    groups: BetweenGroups, name: str, rejection: float, kind: str, *, explained: bool = False
+) -> str:
     seeds = groups.ratios.get(name, ())
     points = [one for one in seeds[0] if abs(one.rejection - rejection) < 1e-9] if seeds else []
-    ratio = points[0].of(kind) if points else None
-    if ratio is None:
+    ratio = (points[0].explained.get(kind) if explained else points[0].of(kind)) if points else None
+    if ratio is None or ratio.least < 1:
         return ""
     least = f"at least {significant(ratio.least)} times"
     if not math.isfinite(ratio.times.high):

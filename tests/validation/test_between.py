@@ -19,7 +19,8 @@ from hepdecorr.validation.measures.between import (
     bootstrap,
     smaller,
 )
-from hepdecorr.validation.measures.by_group import ByGroup, by_group, slices_of, trend
+from hepdecorr.validation.measures.by_group import ByGroup, by_group, slices_of
+from hepdecorr.validation.measures.explained import explained, terms, trend
 from hepdecorr.validation.measures.grouped import Grouped
 from hepdecorr.validation.measures.steadier import steadier
 
@@ -213,6 +214,70 @@ def test_a_trend_is_the_line_through_the_groups():
     assert trend(tilted, np.ones(80)) is None
 
 
+def test_what_is_explained_is_that_of_a_regression():
+    random = np.random.default_rng(20)
+    y, group = passing(random)
+    first, second = random.normal(size=80), random.exponential(size=80)
+    moments = Moments.of(y, group, None, groups=80)
+    found = explained(moments, [first, second], replicas=50)
+    n, m = moments.size, moments.mean
+    design = np.column_stack([np.ones(80), first, second, first**2, first * second, second**2])
+    root = np.sqrt(n)[:, None]
+    beta = np.linalg.lstsq(root * design, root[:, 0] * m, rcond=None)[0]
+    fit = design @ beta
+    residual = n @ (m - fit) ** 2 / (80 - 6)
+    of_fit = n @ (fit - np.average(m, weights=n)) ** 2
+    assert found.terms == 5
+    assert found.variance.value == pytest.approx((of_fit - 5 * residual) / n.sum())
+    assert found.p_value == pytest.approx(stats.f.sf(of_fit / 5 / residual, 5, 74))
+    # Units and origins of the conditions do not matter, and one twice is one.
+    again = explained(moments, [first, 100 + 7 * second, -first], replicas=50)
+    assert again.variance.value == pytest.approx(found.variance.value)
+    assert again.terms == 5
+
+
+def test_terms_of_few_values_are_fewer():
+    era = np.arange(12) % 3
+    assert terms([era.astype(float)], np.ones(12)).shape == (12, 3)
+    assert terms([(era > 0).astype(float)], np.ones(12)).shape == (12, 2)
+    assert terms([np.ones(12)], np.ones(12)).shape == (12, 1)
+    columns = terms([era.astype(float), np.arange(12.0)], np.arange(1.0, 13.0))
+    gram = columns.T @ (columns * np.arange(1.0, 13.0)[:, None]) / 78
+    np.testing.assert_allclose(gram, np.eye(columns.shape[1]), atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [0.0, 0.04])
+def test_a_known_part_that_follows_a_condition_is_found(size):
+    """Half of the spread is the condition's, to both of its sides; the other half has no known cause."""
+    random = np.random.default_rng(21)
+    found, truth = [], []
+    for k in range(150):
+        group = np.repeat(np.arange(80), random.poisson(60, 80) + 1)
+        condition = random.uniform(-1, 1, size=80)
+        shape = (condition**2 - 1 / 3) / math.sqrt(4 / 45)  # of mean 0 and variance 1
+        share = 0.4 + size * shape + 0.04 * random.normal(size=80)
+        y = (random.random(len(group)) < share[group]).astype(float)
+        moments = Moments.of(y, group, None, groups=80)
+        found.append(explained(moments, [condition], replicas=100, seed=k))
+        truth.append(size**2 * np.cov(shape, aweights=moments.size, ddof=0))
+    values = np.array([one.variance.value for one in found])
+    assert abs(np.mean(values - truth)) < 4 * np.std(values - truth) / math.sqrt(150)
+    assert np.mean([one.upper >= size for one in found]) > 0.9
+    if not size:
+        assert stats.kstest([one.p_value for one in found], "uniform").pvalue > 1e-3
+    else:
+        inside = np.mean([one.variance.low <= size**2 <= one.variance.high for one in found])
+        assert 0.5 < inside < 0.85
+        assert np.mean([one.p_value < 0.01 for one in found]) > 0.9
+
+
+def test_too_few_groups_explain_nothing():
+    y, group = passing(np.random.default_rng(22), groups=5)
+    moments = Moments.of(y, group, None, groups=5)
+    assert explained(moments, [np.arange(5.0)]) is None
+    assert explained(moments, [np.ones(5)]) is None
+
+
 def sample(random, *, groups=60, events=120):
     """Two scores, of which one sees the condition; the mass of the background moves with it a little."""
     group = np.repeat(np.arange(groups), events)
@@ -250,6 +315,9 @@ def test_a_tagger_that_sees_the_condition_differs_between_groups(measured):
         alone = between(scores["sees"][own] > cut, events.place[own], **FEW)
         assert sees.at(0.9).of(kind).variance.value == pytest.approx(alone.variance.value, rel=0.02)
     assert sees.at(0.9).trends["scale"]["signal"].p_value < 1e-10
+    assert sees.resolved("signal explained 0.9")
+    assert sees.differs("signal", 0.9)
+    assert not blind.differs("signal", 0.9)
     assert sees.sizes.groups == 60
     with pytest.raises(InputError, match=r"rejection 0.95 was not measured; 0.5, 0.9 were"):
         sees.at(0.95)
@@ -271,13 +339,15 @@ def test_a_cut_that_bends_the_spectrum_with_the_condition_is_seen(measured):
 
 def test_p_values_are_adjusted_within_their_families(measured):
     found = measured[2]["blind"]
-    names = {"signal 0.5", "signal 0.9", "background 0.5", "background 0.9"}
+    names = {f"{kind} {one}" for kind in ("signal", "background") for one in (0.5, 0.9)}
+    names |= {f"{kind} explained {one}" for kind in ("signal", "background") for one in (0.5, 0.9)}
     names |= {f"mass {figure} {one}" for figure in ("mean", "width", "scale") for one in (0.5, 0.9)}
     assert set(found.p_holm) == names
-    efficiencies = [found.at(one).of(kind).p_value for one in (0.5, 0.9) for kind in ("signal", "background")]
-    assert min(
-        found.p_holm[f"{k} {r}"] for k in ("signal", "background") for r in (0.5, 0.9)
-    ) == pytest.approx(min(4 * min(efficiencies), 1.0))
+    own = [found.at(one) for one in (0.5, 0.9)]
+    raw = [one.of(kind).p_value for one in own for kind in ("signal", "background")]
+    raw += [one.explained[kind].p_value for one in own for kind in ("signal", "background")]
+    adjusted = [p for name, p in found.p_holm.items() if "mass" not in name]
+    assert min(adjusted) == pytest.approx(min(8 * min(raw), 1.0))
 
 
 def test_the_width_of_what_passes_is_followed_apart_from_its_mean():
@@ -302,6 +372,7 @@ def test_how_many_times_steadier(measured):
     one, other = (found[name].at(0.9).signal.variance.value for name in ("sees", "blind"))
     assert ratio.times.value == pytest.approx(math.sqrt(one / other) if other > 0 else math.inf)
     assert 1 < ratio.least < ratio.times.value
+    assert tight.explained["signal"].least > 1
     (_, same) = steadier(*((scores["sees"], found["sees"]),) * 2, events, replicas=50)
     assert (same.signal.times.low, same.signal.times.value, same.signal.times.high) == (1, 1, 1)
     assert set(tight.means) == {"mass"}

@@ -155,10 +155,10 @@ def between(
     observed = _heterogeneity(found)
     least = observed * (1 - 1e-9)
     draws = bootstrap(found, again(groups, size=replicas, seed=seed))
-    variance = _interval(_variance(found), draws)
+    variance = interval(_variance(found), draws)
     return Between(
         variance=variance,
-        spread=_root(variance),
+        spread=root(variance),
         upper=math.sqrt(_upper(found, null) * max(found.pooled, 0.0)),
         p_value=(1 + int(np.count_nonzero(null >= least))) / (1 + permutations),
         chance=math.sqrt(found.pooled * (groups - 1) / _lever(found.size)),
@@ -185,12 +185,18 @@ def smaller(
     if len(other.size) != size:
         raise InputError(f"smaller: {size} groups of the reference, {len(other.size)} of the other")
     drawn = [bootstrap(one, again(size, size=replicas, seed=seed)) for one in (reference, other)]
-    value = float(_times(np.array(_variance(reference)), np.array(_variance(other))))
-    ratios = np.sort(_times(*drawn))
+    variances = (_variance(reference), _variance(other))
+    return compared(variances, (drawn[0], drawn[1]), upper=upper)
+
+
+def compared(variances: tuple[float, float], drawn: tuple[Array, Array], *, upper: float) -> Smaller:
+    """The ratio of two spreads, of the reference and another, from variances and these in the same draws."""
+    value = float(_ratio(np.array(variances[0]), np.array(variances[1])))
+    ratios = np.sort(_ratio(*drawn))
     # Without interpolation: some may be infinite.
     low, high, least = (float(ratios[int(q * (len(ratios) - 1))]) for q in (*ENDS, 1 - CONFIDENCE))
     std = float(np.std(ratios)) if np.isfinite(ratios[-1]) else None
-    bound = math.sqrt(max(_variance(reference), 0.0)) / upper if upper > 0 else math.inf
+    bound = math.sqrt(max(variances[0], 0.0)) / upper if upper > 0 else math.inf
     return Smaller(Measured(value, low, high, std), min(least, bound))
 
 
@@ -247,7 +253,8 @@ def _variance(moments: Moments) -> float:
     return float((q - (groups - 1) * moments.pooled) / _lever(moments.size))
 
 
-def _interval(value: float, draws: Array) -> Measured:
+def interval(value: float, draws: Array) -> Measured:
+    """A value with the quantiles of its bootstrap, those of draws that are not finite left out."""
     finite = draws[np.isfinite(draws)]
     if len(finite) < 2:
         return Measured(value, -math.inf, math.inf)
@@ -255,7 +262,7 @@ def _interval(value: float, draws: Array) -> Measured:
     return Measured(value, min(float(low), value), max(float(high), value), float(finite.std()))
 
 
-def _root(variance: Measured) -> Measured:
+def root(variance: Measured) -> Measured:
     """Of a variance the deviation; its own where it is well above zero, else none."""
     ends = (variance.value, variance.low, variance.high)
     value, low, high = (math.copysign(math.sqrt(abs(x)), x) for x in ends)
@@ -263,7 +270,7 @@ def _root(variance: Measured) -> Measured:
     return Measured(value, low, high, std)
 
 
-def _times(reference: Array, other: Array) -> Array:
+def _ratio(reference: Array, other: Array) -> Array:
     """Root of the ratio of two variances; infinite where the second is not positive."""
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.sqrt(np.maximum(reference, 0.0) / other)

@@ -1,7 +1,8 @@
 """Is one tagger the same in every group? Its efficiencies, and the spectra of what passes.
 
 Three families of figures, each with a p-value against 'no dependence on the group' that is Holm-adjusted
-within its family and tagger: efficiencies of both classes at all working points; mean and width of each
+within its family and tagger: efficiencies of both classes at all working points, as they differ at all and as
+they follow known conditions; mean and width of each
 protected variable in background that passes; and the divergence of its spectra in passing background from
 the groups with the lowest third of a condition and from those with the highest.
 """
@@ -15,7 +16,6 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from hepdecorr.errors import InputError
 from hepdecorr.validation.measures.between import (
@@ -23,15 +23,15 @@ from hepdecorr.validation.measures.between import (
     REPLICAS,
     Between,
     Moments,
-    again,
     between,
 )
 from hepdecorr.validation.measures.compare import ALPHA, holm
 from hepdecorr.validation.measures.efficiency import Tail
 from hepdecorr.validation.measures.evaluation import REJECTIONS, or_none
 from hepdecorr.validation.measures.events import checked, sums
+from hepdecorr.validation.measures.explained import Explained, Trend, explained, trend
 from hepdecorr.validation.measures.grouped import Grouped, Sizes
-from hepdecorr.validation.measures.numbers import Array, Indices, Measured, Record
+from hepdecorr.validation.measures.numbers import Array, Indices, Record
 from hepdecorr.validation.measures.sculpting import Sculpting, sculpting
 
 CLASSES = {"background": 0, "signal": 1}
@@ -43,14 +43,6 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Trend(Record):
-    """How an efficiency changes with a condition of the groups, on a straight line."""
-
-    change: Measured  # of the efficiency, for one standard deviation of the condition
-    p_value: float  # against none, from the normal distribution
-
-
-@dataclass(frozen=True)
 class Efficiency(Record):
     """At one cut; None for a class that is in fewer than two groups."""
 
@@ -59,6 +51,7 @@ class Efficiency(Record):
     background: Between | None
     signal: Between | None
     trends: dict[str, dict[str, Trend]]  # condition -> class
+    explained: dict[str, Explained | None]  # class -> what follows all conditions; {} without conditions
 
     def of(self, kind: str) -> Between | None:
         """Of 'background' or 'signal'."""
@@ -83,7 +76,7 @@ class Spectrum(Record):
 class ByGroup(Record):
     """One tagger between groups.
 
-    p_holm: by 'signal 0.9', 'background 0.9'; 'm_bc mean 0.9', 'm_bc width 0.9'; and with a condition
+    p_holm: by 'signal 0.9', 'signal explained 0.9'; 'm_bc mean 0.9', 'm_bc width 0.9'; and with a condition
     'scale', 'm_bc scale 0.9'.
     """
 
@@ -104,6 +97,10 @@ class ByGroup(Record):
     def resolved(self, name: str) -> bool:
         """Whether a dependence on the group is seen, p_holm <= 0.05."""
         return self.p_holm.get(name, 1.0) <= ALPHA
+
+    def differs(self, kind: str, rejection: float) -> bool:
+        """Whether an efficiency is seen to differ between groups, or to follow their conditions."""
+        return self.resolved(f"{kind} {rejection:g}") or self.resolved(f"{kind} explained {rejection:g}")
 
 
 def by_group(
@@ -168,34 +165,11 @@ def slices_of(condition: Array, events: Grouped) -> Indices:
     return np.asarray(third[own], dtype=np.int64)
 
 
-def trend(moments: Moments, condition: Array, *, replicas: int = REPLICAS, seed: int = 0) -> Trend | None:
-    """Straight line through the means of the groups against their condition; None where it is constant.
-
-    Least squares with the groups' events as weights, error by bootstrap over groups.
-    """
-    n, c = moments.size, condition - np.average(condition, weights=moments.size)
-    scale = math.sqrt(float(np.average(c**2, weights=n)))
-    if not scale > 0:
-        return None
-    m = moments.mean - np.average(moments.mean, weights=n)
-    columns = np.stack([n, n * c, n * m, n * c * m, n * c**2], axis=1)
-
-    def slopes(times: Array) -> Array:
-        s, sc, sm, scm, scc = (times @ columns).T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((scm - sc * sm / s) / (scc - sc**2 / s) * scale)
-
-    value = float(slopes(np.ones((1, len(n))))[0])
-    draws = slopes(again(len(n), size=replicas, seed=seed))
-    std = float(np.std(draws[np.isfinite(draws)]))
-    p_value = float(2 * stats.norm.sf(abs(value) / std)) if std > 0 else float(value == 0)
-    return Trend(Measured(value, value - std, value + std, std), p_value)
-
-
 def _efficiency(
     passing: Mask, events: Grouped, *, rejection: float, threshold: float, settings: dict[str, int]
 ) -> Efficiency:
     found: dict[str, Between | None] = {}
+    told: dict[str, Explained | None] = {}
     trends: dict[str, dict[str, Trend]] = {name: {} for name in events.conditions}
     about = {"replicas": settings["replicas"], "seed": settings["seed"]}
     for kind, label in CLASSES.items():
@@ -210,7 +184,9 @@ def _efficiency(
         for name, condition in events.conditions.items():
             if (line := trend(moments, condition, **about)) is not None:
                 trends[name][kind] = line
-    return Efficiency(rejection, threshold, found["background"], found["signal"], trends)
+        if events.conditions:
+            told[kind] = explained(moments, list(events.conditions.values()), **about)
+    return Efficiency(rejection, threshold, found["background"], found["signal"], trends, told)
 
 
 def _spectrum(
@@ -261,14 +237,13 @@ def _adjusted(
     efficiencies: Sequence[Efficiency], spectra: dict[str, tuple[Spectrum, ...]]
 ) -> dict[str, float]:
     """Holm's p-values within each family; what is there before the cuts is no figure of the tagger."""
-    families: list[dict[str, float]] = [
-        {
-            f"{kind} {one.rejection:g}": found.p_value
-            for one in efficiencies
-            for kind in CLASSES
-            if (found := one.of(kind)) is not None
-        }
-    ]
+    families: list[dict[str, float]] = [{}]
+    for one in efficiencies:
+        for kind in CLASSES:
+            if (found := one.of(kind)) is not None:
+                families[0][f"{kind} {one.rejection:g}"] = found.p_value
+            if (known := one.explained.get(kind)) is not None:
+                families[0][f"{kind} explained {one.rejection:g}"] = known.p_value
     for name, many in spectra.items():
         behind = [one for one in many if one.rejection > 0]
         families.append(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation.measures.between import REPLICAS, Between, Moments, Smaller, smaller
+from hepdecorr.validation.measures.between import (
+    REPLICAS,
+    Between,
+    Moments,
+    Smaller,
+    again,
+    compared,
+    smaller,
+)
 from hepdecorr.validation.measures.by_group import CLASSES, ByGroup
 from hepdecorr.validation.measures.events import checked
+from hepdecorr.validation.measures.explained import Explained, bootstrap_explained
 from hepdecorr.validation.measures.grouped import Grouped
 from hepdecorr.validation.measures.numbers import Array, Record
 
@@ -26,6 +35,7 @@ class Steadier(Record):
     background: Smaller | None  # efficiencies
     signal: Smaller | None
     means: dict[str, Smaller | None]  # protected variable -> of its mean in background that passes
+    explained: dict[str, Smaller | None]  # class -> of what follows the conditions; {} without conditions
 
     def of(self, kind: str) -> Smaller | None:
         """Of the efficiency of 'background' or 'signal'."""
@@ -67,7 +77,18 @@ def steadier(
             )
             for name in events.protected
         }
-        found.append(Steadier(point.rejection, shares["background"], shares["signal"], means))
+        told = {
+            kind: _explained(
+                (first.explained[kind], point.explained[kind]),
+                passing,
+                _shares(events, events.label == CLASSES[kind]),
+                list(events.conditions.values()),
+                **about,
+            )
+            for kind in point.explained
+            if kind in first.explained
+        }
+        found.append(Steadier(point.rejection, shares["background"], shares["signal"], means, told))
     return tuple(found)
 
 
@@ -80,6 +101,22 @@ def _ratio(
     if measured[0] is None or measured[1] is None:
         return None
     return smaller(moments(passing[0]), moments(passing[1]), upper=measured[1].upper, **about)
+
+
+def _explained(
+    measured: tuple[Explained | None, Explained | None],
+    passing: tuple[Mask, Mask],
+    moments: Callable[[Mask], Moments],
+    conditions: Sequence[Array],
+    **about: int,
+) -> Smaller | None:
+    first, other = measured
+    if first is None or other is None:
+        return None
+    found = [moments(one) for one in passing]
+    times = again(len(found[0].size), size=about["replicas"], seed=about["seed"])
+    drawn = [bootstrap_explained(one, conditions, times) for one in found]
+    return compared((first.variance.value, other.variance.value), (drawn[0], drawn[1]), upper=other.upper)
 
 
 def _mean(found: ByGroup, name: str, rejection: float) -> Between | None:

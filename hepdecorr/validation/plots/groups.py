@@ -248,7 +248,7 @@ def recovered_condition(
         pulls = np.clip(one.pull, -CLIPPED, CLIPPED)
         lower.plot(one.truth, pulls, **{**style, "markersize": 2.0})
         lower.set_ylim(-CLIPPED, CLIPPED)
-        lower.set_xlabel(axis_label(f"True {title}" if title else "Truth", unit))
+        lower.set_xlabel(axis_label(title or "Truth", unit))
     axes[0, 0].set_ylabel(axis_label("From the code", unit))
     axes[1, 0].set_ylabel("Pull", loc="center")
     return drawn
