@@ -233,7 +233,10 @@ def class_scales(
 ) -> Tensor:
     """Factor on the weights of background and signal, shape (2,), from their rows and summed weights."""
     if rows.sum() == 0:
-        raise InputError(f"{source}: no events are left; check the selection, the folds and the input files")
+        raise InputError(
+            f"{source}: no events are left; check the selection, the folds (whole groups share one) and the "
+            "input files"
+        )
     for label, name in enumerate(("background (label 0)", "signal (label 1)")):
         if label and alone and not rows[label]:
             return torch.as_tensor([rows[0] / sums[0], 1.0], dtype=torch.float32)

@@ -285,3 +285,10 @@ def test_a_process_plays_with_its_share_of_the_groups() -> None:
     assert own.group.tolist() == [0, 1]
     assert own.x[:, 0].tolist() == [2, 6]
     assert play._share(b, whole=False).x[:, 0].tolist() == [1, 3, 5]
+
+
+def test_too_few_groups_for_a_part_are_told_of(make_table) -> None:
+    table = make_table(group=np.full(2400, 7))
+    empty = "validation" if table.read(["fold"])["fold"][0] != 0 else "train"
+    with pytest.raises(InputError, match=rf"part '{empty}'.*no events are left.*whole groups share one"):
+        load(table, Layout.of(table).with_whole("GroupVAE"), split=SPLIT)
