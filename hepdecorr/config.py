@@ -161,6 +161,7 @@ class Truth(_Section):
 
     group: list[str] = []
     instance: list[str] = []
+    process: str = ""  # of both, without noise: exam_scores, or my_process.py:made
 
 
 class Groups(_Section):
@@ -266,6 +267,7 @@ class Report(_Section):
     further: Literal["ranked", "measured", "none"] = "ranked"  # scores beside a tagger's own, TAGGER.NAME
     spectra: dict[str, list[str]] = {}  # by title, scores whose background spectra stand side by side
     groups: BetweenGroups = BetweenGroups()
+    codes: dict[str, list[str]] = {}  # by title, taggers whose measures of codes stand side by side
 
 
 class Config(_Section):
@@ -366,7 +368,8 @@ class Config(_Section):
     def _known_taggers(cls, value: Report, info: ValidationInfo) -> Report:
         taggers = info.data.get("taggers")  # absent where they are at fault themselves
         named = [*value.mapped, *value.groups.taggers, *filter(None, [value.groups.reference])]
-        for name in [*named, *(t for row in value.series.values() for t in row.values())]:
+        rows = [*(row.values() for row in value.series.values()), *value.codes.values()]
+        for name in [*named, *(t for row in rows for t in row)]:
             if taggers is not None and name not in taggers:
                 raise ValueError(f"no tagger {name!r}{suggest(name, taggers)}")
         for name in (one for row in value.spectra.values() for one in row):

@@ -15,6 +15,7 @@ from hepdecorr.table import Table
 # Keys of a tagger's block that are for people and not for the method.
 ABOUT = ("title", "description")
 # Keys that say what it learns from, and how that is weighed.
+PROCESSES = "hepdecorr.validation.measures.processes"  # where groups.truth.process is looked for
 _LEARNT_FROM = ("features", "constituents", "length", "nuisances", "balance", "reweight", "posthoc")
 
 
@@ -160,11 +161,19 @@ def method_spec(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _truth(config: Config) -> None:
-    for key, chosen in config.groups.truth.model_dump().items() if config.groups else ():
+    if config.groups is None:
+        return
+    truth = config.groups.truth
+    for key, chosen in (("group", truth.group), ("instance", truth.instance)):
         for i, name in enumerate(chosen):
             if name not in config.nuisances:
                 place = config.at("groups", "truth", key, i)
                 raise InputError(f"{place}: no nuisance {name!r}{catalogue.suggest(name, config.nuisances)}")
+    if truth.process:
+        try:
+            catalogue.find(truth.process, home=PROCESSES, base=config.base)
+        except InputError as err:
+            raise InputError(f"{config.at('groups', 'truth', 'process')}: {err}") from None
 
 
 def _chosen(spec: dict[str, Any], key: str, known: list[str]) -> list[str]:

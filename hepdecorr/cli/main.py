@@ -409,6 +409,12 @@ def imagine(
     _analysis(config, overrides, only).imagine(jets=jets, seed=seed, redo=redo)
 
 
+@app.command(epilog="hepdecorr groups analysis_configs/exam_scores.yaml --only cxvae --only ml_vae")
+def groups(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
+    """Codes of groups and of their events, on test groups: do they keep apart what they should?"""
+    _analysis(config, overrides, only).groups(redo=redo)
+
+
 @app.command(epilog="hepdecorr inspect models/bsgamma-disco-1")
 def inspect(
     path: Annotated[

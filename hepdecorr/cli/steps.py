@@ -300,6 +300,17 @@ class Analysis:
             self._say("imagine", f"{page}, with imagined.json and the jets beside it")
         return pages
 
+    def groups(self, *, redo: bool = False) -> Path:
+        """Codes of groups and events of the taggers that have them, on test groups: groups/groups.html."""
+        from hepdecorr.cli import coded
+
+        table, models, folder = self._ready_table(), self._models(), self.output / "groups"
+        self._check_up_to_date(models)
+        about: dict[str, Any] = {"table": table, "folder": folder, "console": self.console}
+        page, finished = coded.write(self.config, models=models, redo=redo, **about)
+        self._say("groups", f"finished already: {page}" if finished else f"{page}, with groups.json")
+        return page
+
     def check_methods(self) -> None:
         """Whether every tagger's block can be built; InputError names the line of one that cannot."""
         checks.methods(self.config, list(self.taggers))

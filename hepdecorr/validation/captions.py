@@ -227,6 +227,22 @@ CAPTIONS = {
             "the harder half is above."
         ),
     ),
+    "codes": (
+        "{title}",
+        (
+            "Boxes: quartiles and median over trainings (seeds), whiskers to the last point within 1.5 "
+            "quartile distances; points: each training. Of one training: its figure with the error of a "
+            "bootstrap of groups. Dotted: what the exact posterior of the process comes to."
+        ),
+    ),
+    "translations": (
+        "Events translated to another group",
+        (
+            "Each column: events of a source group, events of the target group, the source's events with the "
+            "target's group variables as the process makes them, and as the tagger (first seed) makes them. "
+            "The better the last two agree, point by point, the better group and instance are kept apart."
+        ),
+    ),
 }
 
 DEFINITION = (

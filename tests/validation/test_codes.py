@@ -183,12 +183,16 @@ def test_the_group_hidden_in_instance_codes_is_found(sample) -> None:
     halved = code_probes.halves(GROUPS)
     clean = np.random.default_rng(3).standard_normal(sample.v.shape)
     u = sample.u[sample.group]
-    assert code_probes.v_probe(clean, sample.u, sample.group, halved).mean.value > 0.95
+
+    def pool(code: np.ndarray) -> np.ndarray:
+        return code_probes.pooled(code, sample.group, halved)
+
+    assert code_probes.v_probe(pool(clean), sample.u, halved).mean.value > 0.95
     # In their mean, and in their spread alone, which a linear probe does not see.
-    assert code_probes.v_probe(clean + u, sample.u, sample.group, halved).mean.value < 0.25
+    assert code_probes.v_probe(pool(clean + u), sample.u, halved).mean.value < 0.25
     spread = clean * np.exp(u)
-    assert code_probes.v_probe(spread, sample.u, sample.group, halved).mean.value < 0.5
-    assert code_probes.v_probe(spread, sample.u, sample.group, halved, linear=True).mean.value > 0.9
+    assert code_probes.v_probe(pool(spread), sample.u, halved).mean.value < 0.5
+    assert code_probes.v_probe(pool(spread), sample.u, halved, linear=1).mean.value > 0.9
 
 
 def test_the_probe_of_a_group_does_not_depend_on_the_order_of_its_events(sample) -> None:
@@ -220,10 +224,10 @@ def test_a_variable_whose_sign_does_not_act_is_seen_in_its_square() -> None:
 def test_the_group_gap_is_that_of_informations(sample) -> None:
     halved = code_probes.halves(GROUPS)
     noise = np.random.default_rng(7).standard_normal(sample.v.shape)
-    right = code_probes.group_gap(sample.u, noise, sample.u, sample.group, halved)
-    turned = code_probes.group_gap(
-        noise[:GROUPS], noise + 3 * sample.u[sample.group], sample.u, sample.group, halved
-    )
+    pool = code_probes.pooled(noise, sample.group, halved)
+    told = code_probes.pooled(noise + 3 * sample.u[sample.group], sample.group, halved)
+    right = code_probes.group_gap(sample.u, pool, sample.u, halved)
+    turned = code_probes.group_gap(noise[:GROUPS], told, sample.u, halved)
     assert right.gap.value > 0.6
     assert turned.gap.value < -0.3
     for found in (right, turned):
@@ -231,7 +235,7 @@ def test_the_group_gap_is_that_of_informations(sample) -> None:
         assert found.gap.value == pytest.approx(by_hand)
     # Of a Gaussian of correlation r with the truth there are -ln(1 - r^2) / 2 nats, and the bound is below.
     noisy = sample.u + 0.5 * noise[:GROUPS]
-    found = code_probes.group_gap(noisy, noise, sample.u, sample.group, halved).group[0]
+    found = code_probes.group_gap(noisy, pool, sample.u, halved).group[0]
     assert 0.6 * 0.5 * np.log(5) < found.value < 0.5 * np.log(5) + 0.05
 
 

@@ -10,7 +10,8 @@ from hepdecorr.samples.exam_scores import Options
 from hepdecorr.samples.exam_scores import process as generated
 from hepdecorr.samples.exam_scores.distribution import draw
 from hepdecorr.validation.measures.codes import partners
-from hepdecorr.validation.measures.exam_scores import Exact, floors, process
+from hepdecorr.validation.measures.exam_scores import Exact, floors
+from hepdecorr.validation.measures.processes import exam_scores
 
 NOISE = 0.5
 
@@ -34,7 +35,7 @@ def assert_same(squares, variances, *, sigmas=4.0):
 
 def test_it_is_the_process_of_the_sample(schools) -> None:
     group = np.stack([schools.mu, schools.sigma], axis=1)
-    found = process(group, schools.v[:, None])
+    found = exam_scores(group, schools.v[:, None])
     np.testing.assert_allclose(found[:, 0], generated(schools.mu, schools.sigma, schools.v))
 
 

@@ -104,6 +104,7 @@ class _Work:
     figures: dict[str, Measured] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     details: dict[str, dict[str, Measured]] = field(default_factory=dict)
+    pool: Array | None = None
 
     def attempt(self, names: tuple[str, ...], step: Callable[[], Mapping[str, Measured]]) -> None:
         try:
@@ -205,10 +206,10 @@ def _v_predictions(work: _Work) -> dict[str, Measured]:
 
 def _v_probes(work: _Work) -> dict[str, Measured]:
     group, halved = _group_truth(work), _halves(work)
-    code, names = _draws(work), work.truth.group_names
+    names = work.truth.group_names
     found = {}
     for name, wanted, titles in (("v_probe", group, names), ("v_probe_squares", group**2, _squared(names))):
-        probed = code_probes.v_probe(code, wanted, work.one.group, halved)
+        probed = code_probes.v_probe(_pooled(work), wanted, halved)
         work.details[name] = dict(zip(titles, probed.each, strict=True))
         found[name] = probed.mean
     return found
@@ -216,7 +217,7 @@ def _v_probes(work: _Work) -> dict[str, Measured]:
 
 def _group_gap(work: _Work) -> dict[str, Measured]:
     group, halved = _group_truth(work), _halves(work)
-    found = code_probes.group_gap(work.one.code.mean, _draws(work), group, work.one.group, halved)
+    found = code_probes.group_gap(work.one.code.mean, _pooled(work), group, halved)
     names = work.truth.group_names
     work.details["information_group"] = dict(zip(names, found.group, strict=True))
     work.details["information_instance"] = dict(zip(names, found.instance, strict=True))
@@ -236,13 +237,16 @@ def _divergences(work: _Work) -> dict[str, Measured]:
     return found
 
 
-def _draws(work: _Work) -> Array:
-    """Instance codes as the model draws them, to ask what they know of their group.
+def _pooled(work: _Work) -> Array:
+    """Instance codes of each group as the model draws them, to ask what they know of it.
 
     Means would not do: those of an exact posterior are shrunk, by an amount that tells of the group however
     little it is, and a probe that sees no noise reads it.
     """
-    return work.one.drawn(samples=True, seed=work.seed)[1]
+    if work.pool is None:
+        _, drawn = work.one.drawn(samples=True, seed=work.seed)
+        work.pool = code_probes.pooled(drawn, work.one.group, _halves(work))
+    return work.pool
 
 
 def _halves(work: _Work) -> Halves:

@@ -18,7 +18,7 @@ MOST = 256  # groups whose likelihood is estimated
 ROWS = 250_000  # that are decoded at once
 
 
-def elbo(one: Inferred, *, samples: int = 4, seed: int = 0) -> Measured:
+def elbo(one: Inferred, *, samples: int = 2, seed: int = 0) -> Measured:
     """Evidence lower bound, nats an event: E_q log p(x|u, v) - KL[q(v|x, u)] - KL[q(u|x)] (2.1).
 
     The divergences are exact, given u; u and v are drawn `samples` times.

@@ -3,7 +3,7 @@
 A probe is fitted on half of the groups and judged on the other half.  Errors are in units of the variance of
 what is predicted, that is 1 - R^2: 0 for all, 1 for nothing.  (For unit normal variables, as those of exam
 scores, they are the mean squared errors of the authors.)  'Linear' is least squares; 'features' is ridge
-regression on the codes and on random features of them, softplus(W c + b) (Rahimi and Recht, NeurIPS 2007),
+regression on the codes and on random features of them, max(W c + b, 0) (Rahimi and Recht, NeurIPS 2008),
 which finds any smooth dependence; the strength of the ridge is chosen on the first half.
 """
 
@@ -55,11 +55,13 @@ def standardised(code: Array, fit: np.typing.NDArray[np.bool_]) -> Array:
 
 
 def random_features(code: Array, *, seed: int = 0, size: int = FEATURES) -> Array:
-    """softplus(W c + b) of standardised codes (n, d), (n, size), float32 enough."""
+    """max(W c + b, 0) of standardised codes (n, d), (n, size), float32."""
     random = np.random.default_rng(seed)
-    weight = random.standard_normal((code.shape[1], size)) * 2 / np.sqrt(code.shape[1])
-    offset = random.uniform(-2, 2, size)
-    return np.asarray(np.logaddexp(0, (code @ weight + offset).astype(np.float32)))
+    weight = random.standard_normal((code.shape[1], size))
+    # Bends within two deviations of the centre.
+    offset = random.uniform(-2, 2, size) * np.linalg.norm(weight, axis=0)
+    bent = code.astype(np.float32) @ weight.astype(np.float32) + offset.astype(np.float32)
+    return np.asarray(np.maximum(bent, 0))
 
 
 def probe(
@@ -134,20 +136,20 @@ def pooled(instance: Array, group: Indices, halved: Halves, *, seed: int = 0) ->
     over the events, Linear -> sum -> Linear with 32 hidden: their means; the features see spread and shape.
     """
     ready = standardised(instance, halved.fit[group])
-    features = np.concatenate([ready, random_features(ready, seed=seed)], axis=1)
-    groups = len(halved.fit)
-    sums = np.stack([in_groups(column, group, groups) for column in features.T], axis=1)
-    means = sums / np.bincount(group, minlength=groups)[:, None]
-    return standardised(means, halved.fit)
+    order, counts = np.argsort(group, kind="stable"), np.bincount(group)
+    ready, starts = ready[order], np.cumsum(counts) - counts
+    parts = (ready, random_features(ready, seed=seed))
+    sums = [np.add.reduceat(part, starts, axis=0, dtype=np.float64) for part in parts]
+    return standardised(np.concatenate(sums, axis=1) / counts[:, None], halved.fit)
 
 
-def v_probe(instance: Array, truth: Array, group: Indices, halved: Halves, *, linear: bool = False) -> Probed:
+def v_probe(pool: Array, truth: Array, halved: Halves, *, linear: int = 0) -> Probed:
     """V-probing as the authors' figures have it: the true group variables from the group's instance codes.
 
-    Higher is better: the codes tell nothing of their group.  linear=True sees their mean alone.
+    pool: the codes as `pooled` has them.  Higher is better: they tell nothing of their group.  linear: of so
+    many dimensions of the instance codes their mean alone, by least squares.
     """
-    inputs = pooled(instance, group, halved)
-    return probe(inputs[:, : instance.shape[1]] if linear else inputs, truth, halved, linear=linear)
+    return probe(pool[:, :linear] if linear else pool, truth, halved, linear=bool(linear))
 
 
 def told(inputs: Array, truth: Array, halved: Halves) -> Array:
@@ -176,18 +178,17 @@ class GroupGap(NamedTuple):
     entropy: float
 
 
-def group_gap(code: Array, instance: Array, truth: Array, group: Indices, halved: Halves) -> GroupGap:
+def group_gap(code: Array, pool: Array, truth: Array, halved: Halves) -> GroupGap:
     """(I(u; t) - I(v; t)) / H(t), mean over the true group variables t (the authors' later draft, MIG_u).
 
-    v stands for all instance codes of the group together, in any order.  Both informations are the lower
-    bounds of `told`, of random features of the codes.
+    v stands for all instance codes of a group together, as `pooled` has them.  Both informations are lower
+    bounds, those of `told`, of random features of the codes.
     """
     ready = standardised(code, halved.fit)
     of_u = standardised(np.concatenate([ready, random_features(ready)], axis=1), halved.fit)
-    of_v = pooled(instance, group, halved)
     ones = np.ones(int(halved.test.sum()))
     by_u: Sequence[Array] = [told(of_u, t, halved) for t in truth.T]
-    by_v: Sequence[Array] = [told(of_v, t, halved) for t in truth.T]
+    by_v: Sequence[Array] = [told(pool, t, halved) for t in truth.T]
     difference = np.mean([a - b for a, b in zip(by_u, by_v, strict=True)], axis=0) / np.log(BINS)
     return GroupGap(
         of_units(difference, ones),

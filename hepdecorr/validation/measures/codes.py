@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -119,15 +120,20 @@ def of_units(top: Array, bottom: Array, *, replicas: int = REPLICAS, seed: int =
 
     Units are groups, or sets of groups that have something in common (Chamandy et al. 2012).
     """
-    random = np.random.default_rng(seed)
     value = float(top.sum() / bottom.sum())
-    weight = random.poisson(1.0, size=(replicas, len(top))).astype(np.float64)
+    weight = _drawn_again(len(top), replicas, seed)
     below = weight @ bottom
     drawn = (weight @ top)[below > 0] / below[below > 0]
     if not len(drawn):
         return Measured(value, np.nan, np.nan)
     low, high = np.quantile(drawn, [0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]) - np.mean(drawn)
     return Measured(value, value + float(low), value + float(high), float(np.std(drawn)))
+
+
+@lru_cache(maxsize=4)
+def _drawn_again(units: int, replicas: int, seed: int) -> Array:
+    """How often each unit is in each replica, (replicas, units); the same for all figures of a tagger."""
+    return np.random.default_rng(seed).poisson(1.0, size=(replicas, units)).astype(np.float64)
 
 
 def in_groups(values: Array, group: Indices, groups: int) -> Array:

@@ -1,4 +1,4 @@
-"""The process of the exam scores, and what nobody can do better: its exact posterior, by quadrature.
+"""What nobody can do better on exam scores: the exact posterior of their process, by quadrature.
 
 x = 2 mu + (sigma^2 + 1) v + eps (Context-Aware Variational Autoencoder, 3.1), eps of deviation `noise`.
 Given sigma all is Gaussian: with s = sigma^2 + 1 and t = s^2 + noise^2 the K scores of a school have the
@@ -17,11 +17,6 @@ from hepdecorr.validation.measures.codes import Partners, in_groups, of_units
 from hepdecorr.validation.measures.numbers import Array, Indices, Measured
 
 GRID = np.linspace(0, 6, 601)  # of |sigma|; the sign does not act
-
-
-def process(group: Array, instance: Array) -> Array:
-    """Scores (n, 1) without noise of (mu, sigma) (n, 2) and v (n, 1)."""
-    return np.asarray(2 * group[:, :1] + (group[:, 1:] ** 2 + 1) * instance)
 
 
 @dataclass(frozen=True)

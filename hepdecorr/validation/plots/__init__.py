@@ -4,6 +4,7 @@ Every figure is legible in grey: line styles, markers and hatches repeat what th
 """
 
 from hepdecorr.validation.plots.abcd import abcd_closure
+from hepdecorr.validation.plots.codes import Panel, boxes, translations
 from hepdecorr.validation.plots.curves import efficiency_profiles, roc_curves, trade_off
 from hepdecorr.validation.plots.groups import (
     efficiency_against_condition,
@@ -32,6 +33,7 @@ __all__ = [
     "Information",
     "LatentStep",
     "Moved",
+    "Panel",
     "Plane",
     "Scores",
     "Second",
@@ -40,6 +42,7 @@ __all__ = [
     "abcd_closure",
     "auc_matrix",
     "average",
+    "boxes",
     "density",
     "density_by_nuisance",
     "efficiencies",
@@ -74,4 +77,5 @@ __all__ = [
     "surface",
     "trade_off",
     "training_history",
+    "translations",
 ]
