@@ -14,12 +14,10 @@ from rich.console import Console
 
 import hepdecorr.columnar
 from hepdecorr import OnnxTagger, Table
-from hepdecorr.catalogue import load_file
 from hepdecorr.cli import show
 from hepdecorr.cli.steps import Analysis
 from hepdecorr.columnar.groups import GroupCodes
 from hepdecorr.columnar.scoring import table_codes, table_logits
-from hepdecorr.columnar.tagger import OnnxTagger as Tagger
 from hepdecorr.config import Config, load
 from hepdecorr.errors import InputError
 from hepdecorr.table import Selection
@@ -39,7 +37,7 @@ nuisances:
 features: [x, y]
 split: {folds: 6, validation: [0], test: [1, 2, 3]}
 working_points: [0.5, 0.9]
-running: {chunksize: 170, executor: EXECUTOR}
+running: {chunksize: 170}
 training: {device: cpu}
 shifts: {up: "shifts.py:up"}
 processors:
@@ -47,7 +45,6 @@ processors:
   evaluate: PROCESSORS/sculpting.py:Sculpting
   groups: PROCESSORS/group_codes.py:FirstPass
 taggers:
-  plain: {type: Tagger, network: {type: MLP, hidden: [8]}, training: {epochs: 4, batch: 200, average: 0.0}}
   told:
     type: Contextual
     representation:
@@ -89,8 +86,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def config(folder: Path, *overrides: str, executor: str = "iterative") -> Config:
-    text = YAML.replace("PROCESSORS", str(HERE.parent / "processors")).replace("EXECUTOR", executor)
+def config(folder: Path, *overrides: str) -> Config:
+    text = YAML.replace("PROCESSORS", str(HERE.parent / "processors"))
     (folder / "runs.yaml").write_text(text)
     return load(folder / "runs.yaml", overrides=[f"output={folder / 'out'}", *overrides])
 
@@ -122,7 +119,6 @@ def test_the_first_pass_is_told_of_and_kept(done: Any) -> None:
         f"evaluate first pass complete: 2,400 of 2,400 events from 4 files; codes of {len(ids)} groups"
         in said
     )
-    assert not (steps.output / "evaluation" / "groups" / "plain-1.parquet").exists()
     stamp = json.loads((steps.output / "evaluation" / "groups" / "stamp.json").read_text())
     assert stamp["completeness"]["complete"]
     before = {p: p.stat().st_mtime_ns for p in (steps.output / "evaluation").rglob("*") if p.is_file()}
@@ -138,13 +134,10 @@ def test_codes_of_files_and_of_the_table_are_the_same(done: Any, folder: Path) -
     of_table = table_codes(tagger, table, select=Selection("test", split))
     np.testing.assert_array_equal(codes.mean, of_table.mean)
     np.testing.assert_array_equal(codes.log_var, of_table.log_var)
-    scores = Table.open(steps.output / "evaluation" / "scores").read(["told-1", "plain-1", "event"])
-    for name in ("told-1", "plain-1"):
-        logits = table_logits(OnnxTagger(steps._models()[name]), table, select=Selection("test", split))
-        events = table.read(["event"], select=Selection("test", split))["event"]
-        np.testing.assert_array_equal(
-            scores[name][np.argsort(scores["event"])], logits[np.argsort(events)], err_msg=name
-        )
+    scores = Table.open(steps.output / "evaluation" / "scores").read(["told-1", "event"])
+    logits = table_logits(tagger, table, select=Selection("test", split))
+    events = table.read(["event"], select=Selection("test", split))["event"]
+    np.testing.assert_array_equal(scores["told-1"][np.argsort(scores["event"])], logits[np.argsort(events)])
     # By one's own hand, over all events and not those of the test alone.
     fileset = {"all": sorted(str(path) for path in folder.glob("?_*.root"))}
     from coffea.nanoevents import BaseSchema, NanoEventsFactory
@@ -159,17 +152,6 @@ def test_codes_of_files_and_of_the_table_are_the_same(done: Any, folder: Path) -
     known = [(logit[event], value) for event, value in found if event in logit]
     assert len(known) > 200
     np.testing.assert_array_equal(*np.array(known).T)
-
-
-def test_another_executor_gives_the_same(done: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps, _ = done
-    codes = codes_of(steps)
-    scores = Table.open(steps.output / "evaluation" / "scores").read()
-    other = Analysis(config(folder, executor="futures"), console=Console(quiet=True), only=[])
-    other.evaluate(redo=True)
-    np.testing.assert_array_equal(codes_of(other).mean, codes.mean)
-    for name, values in Table.open(other.output / "evaluation" / "scores").read().items():
-        np.testing.assert_array_equal(values, scores[name], err_msg=name)
 
 
 def test_a_shift_leaves_the_codes_as_they_are(done: Any) -> None:
@@ -207,20 +189,3 @@ def test_passes_over_different_events_are_refused(
     codes.check_complete(first, dict(first), again="x")
     with pytest.raises(InputError, match=r"codes of groups come from 10 events and 9 were scored.*; again"):
         codes.check_complete(first, {**first, "events": {"b": 9}, "events_processed": 9}, again="again")
-
-
-def test_the_linear_method_goes_the_same_way(folder: Path, tmp_path: Path) -> None:
-    """A user's own method, by a file: nothing but its contract is used."""
-    (folder / "linear_groups.py").write_text((HERE / "learning" / "linear_groups.py").read_text())
-    own = config(folder, f"output={tmp_path / 'own'}", "taggers.told={type: 'linear_groups.py:LinearGroups'}")
-    steps = Analysis(own, console=Console(quiet=True), only=["told"])
-    table = steps.table()
-    steps.train()
-    steps.evaluate()
-    codes, split = codes_of(steps), own.table_split
-    rows = table.read(["x", "y", "group"], select=Selection("test", split))
-    for k, name in enumerate(("x", "y")):
-        means = [rows[name][rows["group"] == g].astype("f8").mean() for g in codes.ids]
-        np.testing.assert_allclose(codes.mean[:, k], means, atol=1e-6)
-    load_file(folder / "linear_groups.py")
-    assert isinstance(OnnxTagger(steps._models()["told-1"]), Tagger)

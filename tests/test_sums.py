@@ -26,7 +26,7 @@ def summed(rows: list[tuple[int, float]]) -> GroupSums:
     return GroupSums.of(ids, x.reshape(len(rows), 2))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(rows=events, cuts=st.lists(st.integers(0, 40), max_size=4), seed=st.integers(0, 100))
 def test_any_division_and_order_gives_the_same(
     rows: list[tuple[int, float]], cuts: list[int], seed: int
@@ -45,7 +45,7 @@ def test_any_division_and_order_gives_the_same(
     assert nested.ids.tolist() == sorted({r[0] for r in rows})
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(rows=events)
 def test_a_sum_is_that_of_fractions(rows: list[tuple[int, float]]) -> None:
     found = summed(rows)

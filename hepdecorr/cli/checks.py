@@ -134,6 +134,9 @@ def methods(config: Config, taggers: Sequence[str]) -> None:
                     f"{type(method).__name__} learns from groups, and the config names none; add 'groups: "
                     "{of: run}' with what names them"
                 )
+            if getattr(method, "context", 0):
+                with show.blamed(config.at("processors", "groups")):
+                    catalogue.find(config.processors.groups, home="hepdecorr.columnar", base=config.base)
             network = getattr(method, "network", None)
             if network is not None and not callable(getattr(network, "fit", None)):
                 raise InputError(

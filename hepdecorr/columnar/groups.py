@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from hepdecorr.card import Card
 from hepdecorr.columnar import inputs, sessions
 from hepdecorr.errors import InputError
 from hepdecorr.sums import GroupSums
+
+logger = logging.getLogger(__name__)
 
 MEMBERS, GROUP = "members.onnx", "group.onnx"
 KEY = b"hepdecorr.codes"  # where a file of codes says of which tagger they are
@@ -204,8 +207,18 @@ class Pooling:
                     f"tagger {self.card.name}: the code of group {sums.ids[bad[0]]} is not finite "
                     f"({len(bad)} of {len(sums)} groups); look at the features of its events"
                 )
+        self._tell_of_sizes(sums.counts)
         about = (self.sha256, self.card.name, self.context.of)
         return GroupCodes(sums.ids, sums.counts, mean, log_var, *about)
+
+    def _tell_of_sizes(self, counts: Ints) -> None:
+        low, _, high = self.context.counts
+        if len(counts) and not low <= (middle := float(np.median(counts))) <= high:
+            logger.warning(
+                "tagger %s: codes were learnt of groups of %d to %d events, and these groups have %g at the "
+                "median: how good a code of so many is has not been tried",
+                self.card.name, low, high, middle,
+            )  # fmt: skip
 
     def _run(
         self, file: str, given: Mapping[str, Floats], outputs: list[str], widths: list[int]

@@ -223,6 +223,10 @@ class OnnxTagger:
         `codes = tagger.pool(out["groups"])`.  `columns` as of `logit`.
         """
         pooling = self._grouping()
+        if self.card.objects and objects.spec(events) is None:
+            with self._blamed(events):
+                # As in training: what 'leading' leaves out is scored, but no code is made of it.
+                events = objects.rows(events, self.card.objects)
         rows = self._rows(events)
         with self._blamed(rows), shared(rows):
             if columns is None:

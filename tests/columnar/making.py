@@ -235,7 +235,14 @@ def _lstm(x: str, width: int, constant: Any, random: Any) -> list[onnx.NodeProto
 _BODIES = {"mlp": _mlp, "elu": _elu, "conv": _conv, "lstm": _lstm}
 
 
-def grouped_model(folder: Path, *, seed: int = 3, of: tuple[str, ...] = ("run",), **changed: Any) -> Path:
+def grouped_model(
+    folder: Path,
+    *,
+    seed: int = 3,
+    of: tuple[str, ...] = ("run",),
+    features: tuple[str, ...] = (),
+    **changed: Any,
+) -> Path:
     """The folder of a tagger that is told of groups: d = 2, m = 4, with rounding in every step."""
     rng = np.random.default_rng(seed)
 
@@ -306,9 +313,9 @@ def grouped_model(folder: Path, *, seed: int = 3, of: tuple[str, ...] = ("run",)
         "axes": ("events", "codes"),
         "features": [{"name": "code_0"}, {"name": "code_1"}],
     }
-    plain = card()
+    given = {"features": [{"name": n} for n in features]} if features else card().inputs[0].model_dump()
     content = {"context": about, "outputs": ("score", "logit", "kl"), **changed}
-    own = card(inputs=[plain.inputs[0].model_dump(), codes], **content)
+    own = card(inputs=[given, codes], **content)
     helper.set_model_props(tagger, {METADATA_KEY: own.to_json()})
     folder.mkdir(parents=True, exist_ok=True)
     for name, written in {**contents, "tagger.onnx": tagger.SerializeToString()}.items():

@@ -410,7 +410,16 @@ def test_events_of_a_table(making: ModuleType, tagger: OnnxTagger, raw: Any, x: 
         table_logits(tagger, other, select=none)
 
 
-# ---- many groups
+# ---- odd and many groups
+
+
+def test_groups_of_a_size_that_the_training_had_not_are_told(
+    making: ModuleType, code: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = OnnxTagger(making.grouped_model(tmp_path), base=code)  # of 1 to 100 events
+    for size, told in ((100, False), (101, True)):
+        made.pool(made.summed_rows(np.zeros((3 * size, 3)), np.repeat(np.arange(3), size)))
+        assert ("of 1 to 100 events, and these groups have 101 at the median" in caplog.text) == told
 
 
 def test_a_hundred_thousand_groups(tagger: OnnxTagger) -> None:
