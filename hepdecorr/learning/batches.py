@@ -149,6 +149,12 @@ class Events:
         other.__dict__.update(self.__dict__, _rows=rows, _width=x.shape[1], form=Form(tuple(features)))
         return other
 
+    def loose(self) -> Events:
+        """The same events, whose batches need not hold whole groups: as without `whole`."""
+        other = object.__new__(Events)
+        other.__dict__.update(self.__dict__, whole=None)
+        return other
+
     def turns(self, size: int) -> int:
         """How many batches `batches(size)` gives."""
         return self.whole.turns(size) if self.whole else max(1, -(-len(self) // size))

@@ -19,6 +19,10 @@ def numbered(sizes: list[int]) -> torch.Tensor:
     return torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def pooled(encoder: torch.nn.Module, mean: torch.Tensor, log_var: torch.Tensor) -> Posterior:
     """What an encoder makes of one group whose events say N(mean_k, var_k)."""
     answers = torch.cat([mean, log_var], 1)
@@ -112,7 +116,8 @@ def test_means_of_the_others_are_those_of_a_loop() -> None:
     values = torch.randn(10, 4)
     members = Members.of(group)
     for by_group in (False, True):
-        found = members.others(values, by_group=by_group)
+        rows = torch.tensor([9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 3])
+        found = dict(zip(rows.tolist(), members.others(values, rows, by_group=by_group), strict=True))
         for k in range(10):
             others = [values[j] for j in range(10) if j != k and group[j] == group[k]]
             known = torch.stack(others).sum(0) / (len(others) + by_group)
@@ -124,18 +129,18 @@ def test_partners_are_of_the_group_or_of_another() -> None:
     members, own = Members.of(group), torch.arange(14)
     met, strange = set(), set()
     for seed in range(60):
-        generator = torch.Generator().manual_seed(seed)
-        other = members.sibling(generator=generator)
+        generator = seeded(seed)
+        other = members.sibling(own, generator=generator)
         assert (group[other] == group).all()
         assert (other != own).all()
         met |= set(zip(own.tolist(), other.tolist(), strict=True))
-        away = members.stranger(generator=generator)
+        away = members.stranger(own, generator=generator)
         assert (group[away] != group).all()
         strange |= set(zip(own.tolist(), away.tolist(), strict=True))
     # All that may be met have been: 3 x 2 + 2 x 1 + 5 x 4 + 4 x 3 pairs; each has met most strangers.
     assert len(met) == 40
     assert len(strange) > 0.9 * sum(14 - n for n in (3, 3, 3, 2, 2, 5, 5, 5, 5, 5, 4, 4, 4, 4))
-    some = [members.sibling(generator=torch.Generator().manual_seed(s), itself=True) for s in range(20)]
+    some = [members.sibling(own, generator=seeded(s), itself=True) for s in range(20)]
     assert any((other == own).any() for other in some)
 
 
@@ -153,7 +158,7 @@ def correlated(
 def test_the_bound_finds_the_information_of_a_gaussian_pair(kind: type) -> None:
     torch.manual_seed(1)
     rho, known = 0.8, -0.5 * math.log(1 - 0.8**2)
-    critic = kind(features=1, latents=1)
+    critic = kind(features=1, latents=1, pairs=0)
     optimiser = torch.optim.Adam(critic.parameters(), lr=5e-3)
     for step in range(250):
         loss = -critic(*correlated(1000, 2, rho, seed=step))
@@ -173,10 +178,9 @@ def test_a_bound_of_sums_and_a_squashed_critic_are_those_of_the_published_code()
     plain = LeaveOneOut(features=1, latents=1)
     other = LeaveOneOut(features=1, latents=1, bound="sum", squash=True, included=True)
     other.load_state_dict(plain.state_dict())
-    generator = torch.Generator().manual_seed(4)
-    found = other(x, v, among, generator=generator.manual_seed(4)).item()
+    found = other.eval()(x, v, among, generator=seeded(4)).item()
     means = plain.of_x(x).view(20, 3, -1).mean(1).repeat_interleave(3, 0)
-    away = among.stranger(generator=generator.manual_seed(4))
+    away = among.stranger(torch.arange(60), generator=seeded(4))
     joint = plain.of_both(torch.cat([v, means], 1))[:, 0].tanh()
     apart = plain.of_both(torch.cat([v[away], means], 1))[:, 0].tanh()
     assert found == pytest.approx((joint.sum() - apart.exp().sum().log()).item(), rel=1e-5)
@@ -187,10 +191,9 @@ def test_groups_of_one_event_are_left_out_and_one_group_costs_nothing(caplog) ->
     critic = LeaveOneOut(features=1, latents=1)
     x, v = torch.randn(8, 1), torch.randn(8, 1, requires_grad=True)
     mixed = Members.of(numbered([3, 1, 4]))
-    generator = torch.Generator()
-    found = critic(x, v, mixed, generator=generator.manual_seed(2))
+    found = critic(x, v, mixed, generator=seeded(2))
     kept = [0, 1, 2, 4, 5, 6, 7]
-    known = critic(x[kept], v[kept], Members.of(numbered([3, 4])), generator=generator.manual_seed(2))
+    known = critic(x[kept], v[kept], Members.of(numbered([3, 4])), generator=seeded(2))
     torch.testing.assert_close(found, known)
     (gradient,) = torch.autograd.grad(found, v)
     assert float(gradient[3]) == 0
@@ -216,3 +219,22 @@ def test_one_backward_pass_moves_critic_and_codes_apart() -> None:
     assert cost.item() == pytest.approx(3 * bound.item(), rel=1e-5)
     assert critic.latest.item() == pytest.approx(-bound.item(), rel=1e-5)
     torch.testing.assert_close(together, (-alone[0], 3 * alone[1]))
+
+
+def test_some_pairs_of_a_batch_say_what_all_do() -> None:
+    """Some of the pairs, from all x of their groups: their bound scatters around that of all."""
+    torch.manual_seed(1)
+    some, every = (LeaveOneOut(features=1, latents=1, pairs=pairs) for pairs in (200, 0))
+    every.load_state_dict(some.state_dict())
+    x, v, among = correlated(300, 4, 0.9, seed=1)
+    with torch.no_grad():
+        for parameter in some.parameters():
+            parameter.mul_(2)
+        every.load_state_dict(some.state_dict())
+        scattered = torch.stack([some(x, v, among, generator=seeded(s)) for s in range(200)])
+        known = torch.stack([every(x, v, among, generator=seeded(s)) for s in range(50)]).mean()
+    assert 0 < float(scattered.std())
+    assert abs(float(scattered.mean() - known)) < 5 * float(scattered.std()) / math.sqrt(200)
+    rows = among.some(200, generator=seeded(1))
+    assert len(set(rows.tolist())) == 200
+    torch.testing.assert_close(among.some(0), torch.arange(1200))

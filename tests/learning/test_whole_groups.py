@@ -111,6 +111,18 @@ def test_events_seen_otherwise_stay_whole() -> None:
     assert torch.equal(data.to("cpu").all.group, data.all.group)
 
 
+def test_loose_events_have_batches_of_one_size_and_of_one_share_of_signal() -> None:
+    data = grouped([7] * 10 + [3] * 20 + [1] * 10)
+    data = data.seen_as(data.all.x, features=["same"]).loose()
+    batches = list(data.batches(10, generator=seeded()))
+    assert [len(b.y) for b in batches] == [10, 10, 10, 10]
+    assert all(b.y.sum() == 5 for b in batches)
+    assert torch.cat([b.x for b in batches]).sort(0)[0].flatten().tolist() == list(range(40))
+    # Of a group that is torn apart each event still says which it is.
+    names = {(int(x), int(g)) for b in batches for x, g in zip(b.x[:, 0], b.group, strict=True)}
+    assert names == {(k, 2 if k < 10 else 1 if k < 30 else 0) for k in range(40)}
+
+
 def test_whole_groups_need_groups() -> None:
     with pytest.raises(InputError, match="whole groups are asked for, and the events name none"):
         Events(torch.zeros(4, 1), torch.tensor([0, 1, 0, 1]), whole=True)

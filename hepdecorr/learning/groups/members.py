@@ -38,31 +38,40 @@ class Members(NamedTuple):
         """Sums (g, m) over each group of (n, m)."""
         return added(values, self.group, groups=self.groups)
 
-    def others(self, values: Tensor, *, by_group: bool = False) -> Tensor:
-        """Mean over the others of each event's group, (n, m): (S - own) / (K - 1), K >= 2.
+    def others(self, values: Tensor, rows: Tensor, *, by_group: bool = False) -> Tensor:
+        """Mean of values (n, k) over the others of each of these rows' (m,) groups: (S - own) / (K - 1).
 
         by_group: divided by K in place of K - 1.
         """
-        sums = self.total(values)
+        group = self.group.index_select(0, rows)
         less = self.counts if by_group else self.counts - 1
-        return (sums.index_select(0, self.group) - values) / less.index_select(0, self.group)[:, None]
+        others = self.total(values).index_select(0, group) - values.index_select(0, rows)
+        return others / less.index_select(0, group)[:, None]
 
-    def sibling(self, *, generator: Generator | None = None, itself: bool = False) -> Tensor:
-        """For each event another one of its group, by lot, (n,); K >= 2.  itself: it may be the event."""
-        own = torch.arange(len(self.group), device=self.group.device) - self.starts[self.group]
-        count = self.counts[self.group]
-        step = self._by_lot(count if itself else count - 1, generator=generator) + (not itself)
-        return self.starts[self.group] + (own + step) % count.long()
+    def sibling(self, rows: Tensor, *, generator: Generator | None = None, itself: bool = False) -> Tensor:
+        """For each of these rows another one of its group, by lot, (m,); K >= 2.  itself: or the same."""
+        group = self.group.index_select(0, rows)
+        start, count = self.starts.index_select(0, group), self.counts.index_select(0, group)
+        step = _by_lot(count if itself else count - 1, generator=generator) + (not itself)
+        return start + (rows - start + step) % count.long()
 
-    def stranger(self, *, generator: Generator | None = None) -> Tensor:
-        """For each event one of another group, by lot, (n,); g >= 2.
+    def stranger(self, rows: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """For each of these rows one of another group, by lot, (m,); g >= 2.
 
-        All events of a group get theirs from one other group, which is as far on for every group.
+        All rows of a group get theirs from one other group, which is as far on for every group.
         """
-        away = 1 + int(torch.randint(self.groups - 1, (1,), generator=generator, device=self.group.device))
-        other = (self.group + away) % self.groups
-        return self.starts[other] + self._by_lot(self.counts[other], generator=generator)
+        away = 1 + int(torch.randint(self.groups - 1, (1,), generator=generator, device=rows.device))
+        other = (self.group.index_select(0, rows) + away) % self.groups
+        count = self.counts.index_select(0, other)
+        return self.starts.index_select(0, other) + _by_lot(count, generator=generator)
 
-    def _by_lot(self, count: Tensor, *, generator: Generator | None) -> Tensor:
-        share = torch.rand(count.shape, generator=generator, device=count.device)
-        return torch.minimum((share * count).long(), count.long() - 1)  # float32 may round up to the count
+    def some(self, rows: int, *, generator: Generator | None = None) -> Tensor:
+        """So many different rows by lot; all, in order, for 0 or where there are no more."""
+        if not 0 < rows < len(self.group):
+            return torch.arange(len(self.group), device=self.group.device)
+        return torch.randperm(len(self.group), generator=generator, device=self.group.device)[:rows]
+
+
+def _by_lot(count: Tensor, *, generator: Generator | None) -> Tensor:
+    share = torch.rand(count.shape, generator=generator, device=count.device)
+    return torch.minimum((share * count).long(), count.long() - 1)  # float32 may round up to the count

@@ -37,8 +37,9 @@ class Regulariser(nn.Module):
     rests for half of the first.  update: 'alternating' moves the critic `steps` times a turn (1 by default),
     then the encoders; 'reversal' both on one backward pass, with the gradient that goes on to the encoders
     reversed (Ganin, Lempitsky, 1409.7495), which is cheaper.  batch: events in batches of its own, 0 for
-    those of the encoders.  moves: its lr, optimizer, ... as in `training`.  hidden: widths of both its
-    networks, with `summands` numbers between.
+    those of the encoders.  pairs: so many events of a batch are looked at as v, by lot, each beside its own x
+    and beside that of another group; 0 for all.  moves: its lr, optimizer, ... as in `training`.  hidden:
+    widths of both its networks, with `summands` numbers between.
 
     bound: 'mean' as above; 'sum', the sum of T minus the logarithm of the sum of e^T, as the authors' code
     has it, which is no bound of anything.  squash: T through a tanh, as in that code, whose strength is 1e3.
@@ -60,6 +61,7 @@ class Regulariser(nn.Module):
         update: str = "alternating",
         steps: int | None = None,
         batch: int = 0,
+        pairs: int = 1024,
         moves: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -75,13 +77,14 @@ class Regulariser(nn.Module):
                 "and batch out, or take update: alternating"
             )
         steps = 1 if steps is None else steps
-        given: list[tuple[str, Any, int]] = [("steps", steps, 1), ("batch", batch, 0)]
+        given: list[tuple[str, Any, int]] = [("steps", steps, 1), ("batch", batch, 0), ("pairs", pairs, 0)]
         for key, value, least in (*given, ("summands", summands, 1)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{name}: {key} must be a whole number of at least {least}, not {value!r}")
         self.growth = Growth(*(_number(v, key=f"{name}: {k}") for k, v in
                                (("strength", strength), ("start", start), ("ramp", ramp))))  # fmt: skip
         self.by_sum, self.squash, self.steps, self.batch = bound == "sum", squash, steps, batch
+        self.pairs = pairs
         self.moves = Moves.read(moves, where=f"{name} moves", schedule="cosine", weight_decay=1e-4, clip=5.0)
         self.of_x = layers(features, summands, hidden=hidden, activation=activation)
         self.of_both = layers(summands + latents, 1, hidden=hidden, activation=activation)
@@ -98,8 +101,8 @@ class Regulariser(nn.Module):
         return (1 + strength) * bound.detach() - bound
 
     @abstractmethod
-    def context(self, scaled: Tensor, among: Members, *, generator: Generator | None) -> Tensor:
-        """What the critic knows of the x of each event, (n, summands), of preprocessed features (n, f)."""
+    def context(self, scaled: Tensor, among: Members, rows: Tensor, *, generator: Generator | None) -> Tensor:
+        """What the critic knows of the x of these rows, (m, summands), of preprocessed features (n, f)."""
 
     def forward(
         self, scaled: Tensor, v: Tensor, among: Members, *, generator: Generator | None = None
@@ -112,9 +115,11 @@ class Regulariser(nn.Module):
             own = several[among.group].nonzero()[:, 0]
             scaled, v = scaled.index_select(0, own), v.index_select(0, own)
             among = among.part(own)
-        x = self.context(scaled, among, generator=generator)
-        joint = self._critic(x, v)
-        apart = self._critic(x, v.index_select(0, among.stranger(generator=generator)))
+        rows = among.some(self.pairs if self.training else 0, generator=generator)
+        x = self.context(scaled, among, rows, generator=generator)
+        other = among.stranger(rows, generator=generator)
+        answer = self._critic(x.repeat(2, 1), v.index_select(0, torch.cat([rows, other])))
+        joint, apart = answer.chunk(2)
         if self.by_sum:
             return joint.sum() - apart.logsumexp(0)
         return joint.mean() - (apart.logsumexp(0) - math.log(len(apart)))
@@ -159,6 +164,7 @@ class Nemeth(Regulariser):
         update: str = "alternating",
         steps: int | None = None,
         batch: int = 0,
+        pairs: int = 1024,
         moves: Mapping[str, Any] | None = None,
         itself: bool = False,
     ) -> None:
@@ -176,14 +182,15 @@ class Nemeth(Regulariser):
             update=update,
             steps=steps,
             batch=batch,
+            pairs=pairs,
             moves=moves,
         )
         self.itself = itself
 
-    def context(self, scaled: Tensor, among: Members, *, generator: Generator | None) -> Tensor:
+    def context(self, scaled: Tensor, among: Members, rows: Tensor, *, generator: Generator | None) -> Tensor:
         """Of one other event."""
-        other = among.sibling(generator=generator, itself=self.itself)
-        return self.of_x(scaled).index_select(0, other)  # type: ignore[no-any-return]
+        other = among.sibling(rows, generator=generator, itself=self.itself)
+        return self.of_x(scaled.index_select(0, other)).float()  # type: ignore[no-any-return]
 
 
 class LeaveOneOut(Regulariser):
@@ -210,6 +217,7 @@ class LeaveOneOut(Regulariser):
         update: str = "alternating",
         steps: int | None = None,
         batch: int = 0,
+        pairs: int = 1024,
         moves: Mapping[str, Any] | None = None,
         divisor: str = "others",
         included: bool = False,
@@ -230,16 +238,25 @@ class LeaveOneOut(Regulariser):
             update=update,
             steps=steps,
             batch=batch,
+            pairs=pairs,
             moves=moves,
         )
         self.by_group, self.included = divisor == "group", included
 
-    def context(self, scaled: Tensor, among: Members, *, generator: Generator | None) -> Tensor:  # noqa: ARG002
+    def context(
+        self,
+        scaled: Tensor,
+        among: Members,
+        rows: Tensor,
+        *,
+        generator: Generator | None,  # noqa: ARG002
+    ) -> Tensor:
         """The mean of T_a over the others."""
         each = self.of_x(scaled).float()
         if self.included:
-            return (among.total(each) / among.counts[:, None]).index_select(0, among.group)
-        return among.others(each, by_group=self.by_group)
+            mean = among.total(each) / among.counts[:, None]
+            return mean.index_select(0, among.group.index_select(0, rows))
+        return among.others(each, rows, by_group=self.by_group)
 
 
 def _number(value: Any, *, key: str) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hepdecorr import catalogue
 from hepdecorr.errors import InputError
-from hepdecorr.learning.batches import Batch, Data
+from hepdecorr.learning.batches import Batch, Data, Events
 from hepdecorr.learning.decoder import GroupDecoder
 from hepdecorr.learning.grouping import Grouping, Posterior
 from hepdecorr.learning.groups.representation import Decoded, GroupCoding, GroupRepresentation
@@ -82,7 +82,11 @@ class Contextual(Method):
         record = self.representation.learn(data, play)
         self.representation.eval().requires_grad_(False)
         self.measured = record["measured"] = self.representation.measured(data.validation.all)
-        self.classifier.learn(seen_whole(data, lambda b: self.kept(self.rows(b)), names=self.names), play)
+        told = seen_whole(data, lambda b: self.kept(self.rows(b)), names=self.names)
+        if isinstance(told.train, Events):
+            # Batches of a few groups would differ in their signal, and in what is left of the groups.
+            told = told._replace(train=told.train.loose())
+        self.classifier.learn(told, play)
 
     def rows(self, b: Batch) -> Tensor:
         """Features and the code of the group, (n, width + d_u), of whole groups."""
