@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdecorr.catalogue import suggest
-from hepdecorr.columnar import constituents, conventions, features, group_ids, inputs, objects, sessions
+from hepdecorr.columnar import (
+    constituents,
+    features,
+    group_ids,
+    inputs,
+    objects,
+    sessions,
+    suitability,
+)
 from hepdecorr.columnar.features import branches, per_constituent
 from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.graphs import Graph
@@ -291,23 +299,7 @@ class OnnxTagger:
 
     def check_table(self, table: Table) -> None:
         """InputError unless the table's inputs are the card's: names, order, units and conventions."""
-        for role, prefix, wanted in (
-            ("feature", "", [i for i in self.card.inputs if i.name == "features"]),
-            ("constituent", "constituents.", [i for i in self.card.inputs if i.name == "constituents"]),
-        ):
-            known = {prefix + f.name: f.unit for i in wanted for f in i.features}
-            if (names := table.names(role)) != list(known):
-                raise InputError(
-                    f"{self.source}: the tagger's {role}s are not the table's: "
-                    f"{_difference(list(known), names)}"
-                )
-            for name, unit in known.items():
-                if (found := table.column(name).unit) != unit:
-                    raise InputError(
-                        f"{self.source}: {role} {name!r} has the unit {unit!r} in the tagger and {found!r} "
-                        f"in the table"
-                    )
-        self._compare(table.provenance.get("conventions") or {}, "the table")
+        suitability.check_table(self.card, table, source=self.source, base=self.base)
 
     def check_conventions(self, events: Any) -> None:
         """InputError when these are other events than the tagger was trained on.
@@ -316,35 +308,14 @@ class OnnxTagger:
         branch instead of constituents or the other way round, or, where it uses them, constituents whose
         momenta mean something else.
         """
+        about: dict[str, Any] = {"source": self.source, "base": self.base}
         if not self.card.objects:
-            schema = schema_name(events)
-            if schema is not None:
-                self._compare({"schema": schema}, "these events")
+            suitability.check_events(self.card, events, **about)
             return
         rows = self._every(events)
-        spec = objects.spec(rows) or {}
-        for key in ("collection", "radius"):
-            value = spec.get(key)
-            if value != (trained := self.card.objects.get(key)):
-                raise InputError(
-                    f"{place(events)}{self.source}: the tagger was trained on objects with {key} "
-                    f"{trained!r}, these have {key} {value!r}; give 'objects' as in training"
-                )
-        found = constituents.conventions(rows, spec)
-        if self.card.constituents is not None and "candidates" not in found:
-            raise InputError(
-                f"{place(events)}tagger {self.card.name} needs the constituents of {found['collection']}, "
-                f"and there is no table of them in this file: take PFNano or NanoAOD v15, or a tagger on "
-                f"features of the jets alone"
-            )
         with self._blamed(events):
-            found |= features.sources(rows, self.column_names, base=self.base)
-        self._compare(found, f"{place(events)}these events")
-
-    def _compare(self, found: Mapping[str, Any], of: str) -> None:
-        wrong = conventions.difference(self.card, found, of=of, base=self.base)
-        if wrong:
-            raise InputError(f"{self.source}: the tagger was {wrong}")
+            sources = features.sources(rows, self.column_names, base=self.base)
+        suitability.check_objects(self.card, rows, sources, where=place(events), **about)
 
     def _every(self, events: Any) -> Any:
         """The events, or where the tagger is one of objects a row for each of them."""
@@ -427,18 +398,3 @@ class OnnxTagger:
             yield
         except InputError as err:
             raise InputError(f"{place(events)}tagger {self.card.name}: {err}") from err
-
-
-def schema_name(events: Any) -> str | None:
-    """Name of the coffea schema under which events were read; None for plain arrays."""
-    factory = getattr(events, "attrs", {}).get("@events_factory") if isinstance(events, ak.Array) else None
-    schema = getattr(factory, "_schema", None)
-    return None if schema is None else type(schema).__name__
-
-
-def _difference(wanted: Sequence[str], found: Sequence[str]) -> str:
-    if missing := [n for n in wanted if n not in found]:
-        return f"{', '.join(missing)} missing in the table"
-    if extra := [n for n in found if n not in wanted]:
-        return f"{', '.join(extra)} unknown to the tagger"
-    return f"their order is {', '.join(found)} instead of {', '.join(wanted)}"
