@@ -220,6 +220,8 @@ def test_faults_in_the_yaml_name_the_key(block: dict, message: str) -> None:
 def test_faults_in_the_block_of_a_representation_are_named() -> None:
     with pytest.raises(InputError, match=r"representation: .*takes no 'latent'; did you mean 'latents'"):
         Contextual(features=["x"], representation={"latent": 3})
+    with pytest.raises(InputError, match="no 'features'; features to represent stand in 'of'"):
+        Contextual(features=["x"], representation={"features": ["x"]})
     with pytest.raises(InputError, match="representation: training: there is no 'epoch'"):
         Contextual(features=["x"], representation={"training": {"epoch": 3}})
 

@@ -132,12 +132,14 @@ def _represent(
 ) -> GroupRepresentation:
     if not isinstance(spec or {}, Mapping):
         raise InputError(f"representation must be as {{latents: {{group: 2, instance: 4}}}}, not {spec!r}")
-    where = "method: representation: training"
-    home = f"{GroupRepresentation.__module__}:GroupRepresentation"
-    given = {key: value for key, value in (spec or {}).items() if key != "where"}
+    for key in ("type", "features", "where", "base"):
+        if key in (spec or {}):
+            raise InputError(f"representation: there is no {key!r}; features to represent stand in 'of'")
+    home = GroupRepresentation.__module__
+    about = {"features": list(features), "where": "training"}
     try:
         made: GroupRepresentation = catalogue.build(
-            {"type": home, **given}, home=home, base=base, features=list(features), where=where
+            {"type": f"{home}:GroupRepresentation", **(spec or {})}, home=home, base=base, **about
         )
     except InputError as err:
         raise InputError(f"representation: {err}") from None
