@@ -152,6 +152,23 @@ def test_a_method_that_does_not_keep_to_it_is_told(own, sample, tmp_path: Path) 
         assert not (tmp_path / "x").exists()
 
 
+def test_codes_come_from_features_alone(own, tmp_path: Path) -> None:
+    seen = [
+        {
+            "name": "constituents",
+            "axes": ("events", "constituents", "features"),
+            "features": [{"name": "pt"}],
+        },
+        {"name": "mask", "axes": ("events", "constituents"), "features": []},
+    ]
+    inputs = [card().inputs[0].model_dump(), *({**one, "length": 2} for one in seen)]
+    rows = torch.ones(4, 3 + 2 * 2)
+    with pytest.raises(InputError, match="codes of groups come from features alone; write 'constituents: "):
+        export(
+            own.LinearGroups(features=FEATURES), card=card(inputs=inputs), folder=tmp_path / "x", sample=rows
+        )
+
+
 # ---- from a table
 
 
