@@ -75,8 +75,13 @@ class Codes(NamedTuple):
 @torch.no_grad()
 def summed(grouping: Grouping, x: Tensor, group: Tensor) -> GroupSums:
     """Sums over each group of raw rows (n, width), with ids (n,); exact for the summands in float32."""
-    parts = [grouping.members(part).float().cpu() for part in chunks(x)]
-    return GroupSums.of(group.cpu().numpy(), torch.cat(parts).numpy())
+    ids, total = group.cpu().numpy(), GroupSums.of(np.zeros(0, np.int64), np.zeros((0, grouping.summands)))
+    start = 0
+    for part in chunks(x):
+        own = ids[start : start + len(part)]
+        total = total + GroupSums.of(own, grouping.members(part).float().cpu().numpy())
+        start += len(part)
+    return total
 
 
 @torch.no_grad()
