@@ -255,6 +255,7 @@ class BetweenGroups(_Section):
     """How taggers are set side by side between groups."""
 
     reference: str = ""  # that the others are set against; default: the first that is told of no groups
+    rejection: float = Field(default=0.95, gt=0, lt=1)  # that figures and words are about, or the nearest
     taggers: list[str] = []  # of figures that have no room for all; default: the reference and some others
 
 

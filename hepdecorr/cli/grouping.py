@@ -1,51 +1,31 @@
-"""Taggers between groups: measured on the score table, and codes against the true conditions of groups."""
+"""Taggers between groups, measured on the score table."""
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from hepdecorr.cli import measuring, show
+from hepdecorr.cli import measuring, recovering, show
 from hepdecorr.cli.further import tagger_of
+from hepdecorr.cli.recovering import GROUP, Told
 from hepdecorr.config import Config
 from hepdecorr.errors import InputError
-from hepdecorr.sums import GroupSums
-from hepdecorr.table import Arrays, Part, Selection, Table
+from hepdecorr.table import Table
 from hepdecorr.validation.content import write
 from hepdecorr.validation.group_content import BetweenGroups
 from hepdecorr.validation.measures import (
     ByGroup,
-    Codes,
     Grouped,
     Protected,
-    Recovered,
     Steadier,
     by_group,
-    recovered,
     steadier,
 )
 from hepdecorr.validation.measures.grouped import of_groups
-from hepdecorr.validation.measures.recovered import Mapped, under
-
-GROUP = "group"  # the column of a table that says which group a row is of
-CODES = "groups"  # the folder of the evaluation with the codes of each tagger
-BATCH = 16_384  # rows that go through a graph at once
-ENOUGH = 50  # validation groups that are enough to fit a map on; with fewer those of training join
-
-
-class Told(NamedTuple):
-    """Codes of some groups, ascending ids."""
-
-    ids: Any  # (g,)
-    counts: Any
-    mean: Any  # (g, d)
-    log_var: Any
 
 
 def between(
@@ -65,7 +45,7 @@ def between(
     """
     if config.groups is None or GROUP not in events:
         return None
-    test = {name: found for name in models if (found := _of_test(config, name)) is not None}
+    test = recovering.of_test(config, models)
     conditions, notes = _conditions(config, events)
     if not conditions:
         conditions = _of_codes(events, test)
@@ -86,7 +66,7 @@ def between(
     else:
         measured = _measured(config, events, names, grouped, console=console)
     reference = _reference(config, measured, test)
-    recovery, mapped = _recovered(config, models, test, grouped, notes)
+    told = recovering.recovery(config, models, test, grouped)
     first: dict[str, str] = {}
     for name in names:
         first.setdefault(tagger_of(name), name)
@@ -98,11 +78,13 @@ def between(
         logits={tagger: np.asarray(events[name], dtype=np.float64) for tagger, name in first.items()},
         reference=reference,
         ratios=_ratios(events, names, measured, grouped, reference=reference),
-        recovered=recovery,
-        mapped=mapped,
+        recovered=told.recovered,
+        mapped=told.mapped,
+        thinned=told.thinned,
         titles=titles,
+        rejection=config.report.groups.rejection,
         shown=config.report.groups.taggers,
-        notes=notes,
+        notes=[*notes, *told.notes],
     )
 
 
@@ -199,78 +181,3 @@ def _of_codes(events: Mapping[str, Any], test: Mapping[str, Told]) -> dict[str, 
         if np.array_equal(told.ids[at], events[GROUP]) and np.ptp(told.mean[:, number]) > 0:
             return {f"code {number} of {tagger_of(name)}": told.mean[at, number]}
     return {}
-
-
-def _of_test(config: Config, name: str) -> Told | None:
-    """Codes of the test groups as the evaluation left them; None for a tagger without a context."""
-    from hepdecorr.columnar.groups import GroupCodes
-
-    path = config.output_folder / "evaluation" / CODES / f"{name}.parquet"
-    if not path.is_file():
-        return None
-    codes = GroupCodes.open(path)
-    return Told(codes.ids, codes.counts, codes.mean, codes.log_var)
-
-
-def _recovered(
-    config: Config,
-    models: Mapping[str, Path],
-    test: Mapping[str, Told],
-    grouped: Grouped,
-    notes: list[str],
-) -> tuple[dict[str, dict[str, list[Recovered]]], dict[str, dict[str, Mapped]]]:
-    """By tagger and condition: codes of test groups against the truth, mapped on groups of the table."""
-    found: dict[str, dict[str, list[Recovered]]] = {}
-    mapped: dict[str, dict[str, Mapped]] = {}
-    conditions = [name for name in grouped.conditions if name in config.nuisances]
-    for name, told in test.items() if conditions else ():
-        try:
-            fit, truths = _of_table(config, models[name], conditions)
-            for condition in conditions:
-                own = np.isin(told.ids, grouped.names)
-                truth = grouped.conditions[condition][np.searchsorted(grouped.names, told.ids[own])]
-                arrays = (told.mean[own], told.log_var[own], truth, told.counts[own])
-                pair = Codes.of(fit.mean, fit.log_var, truths[condition], fit.counts), Codes.of(*arrays)
-                one = recovered(*pair)
-                found.setdefault(tagger_of(name), {}).setdefault(condition, []).append(one)
-                mapped.setdefault(tagger_of(name), {}).setdefault(condition, under(*pair))
-        except InputError as err:
-            notes.append(f"{name}: codes were not set against the true conditions: {err}")
-    return found, mapped
-
-
-def _of_table(config: Config, model: Path, conditions: Sequence[str]) -> tuple[Told, dict[str, Any]]:
-    """Codes and conditions of validation groups; where these are few, of those of training as well."""
-    table = Table.open(config.output_folder / "table")
-    parts: list[tuple[Part, ...]] = [("validation",), ("validation", "train")]
-    for some in parts:
-        told, truths = _codes(config, model, table, conditions, some)
-        if len(told.ids) >= ENOUGH:
-            break
-    return told, truths
-
-
-def _codes(
-    config: Config, model: Path, table: Table, conditions: Sequence[str], parts: Sequence[Part]
-) -> tuple[Told, dict[str, Any]]:
-    """Codes of the table's groups of some parts, one shard at a time, and the conditions of these groups."""
-    from hepdecorr.columnar.groups import Pooling
-    from hepdecorr.columnar.tagger import OnnxTagger
-
-    tagger = OnnxTagger(model, base=config.base)
-    pooling = Pooling(model, tagger.card, sha256=tagger.sha256, batch_size=BATCH)
-    columns = list(dict.fromkeys([*tagger.feature_names, *conditions, GROUP]))
-    sums: list[GroupSums] = []
-    seen: list[Arrays] = []
-    for part in parts:
-        for arrays in table.iterate(columns, select=Selection(part, config.table_split)):
-            if len(arrays[GROUP]):
-                sums.append(pooling.summed(tagger.stack(arrays), arrays[GROUP]))
-                seen.append({name: arrays[name] for name in [*conditions, GROUP]})
-    if not sums:
-        raise InputError(f"{table.folder}: no events of {' or '.join(parts)} to fit a map on")
-    codes = pooling.pool(functools.reduce(operator.add, sums))
-    every = {name: np.concatenate([one[name] for one in seen]) for name in seen[0]}
-    place = np.searchsorted(codes.ids, every[GROUP])
-    truths = {name: of_groups(every[name], place, codes.ids, name=name) for name in conditions}
-    return Told(codes.ids, codes.counts, codes.mean, codes.log_var), truths

@@ -37,6 +37,15 @@ CAPTIONS = {
             "the dashed line over that error; bands: one and two of them. First seed."
         ),
     ),
+    "resolution": (
+        "Resolution of the conditions by number of events",
+        (
+            "Root mean square of code less truth, over the standard deviation of the truth: 1 tells nothing. "
+            "Codes of the test groups, made of all of their events or of each second, fourth, ... Bars: "
+            "bootstrap over the groups. Dotted: what fewer would tell if each told what one of all does, "
+            "for the first tagger. First seed."
+        ),
+    ),
 }
 
 SPREAD = (
@@ -71,4 +80,10 @@ CODES = (
     "deviation, root mean square of the pulls on the groups of the map; 'calibrated' is after it. "
     "Shares within one and two deviations: 68.3 and 95.4 % if the errors are right. Errors: bootstrap "
     "over the groups of map and test; of shares Clopper-Pearson."
+)
+
+THINNED = (
+    "Codes of the same test groups, made of all of their events or of each second, fourth, ..., under a map "
+    "that is fitted on groups thinned alike: what a {of} of that size would be known to. Sizes that the "
+    "training had not seen are asked much of a network."
 )

@@ -9,6 +9,7 @@ from hepdecorr.validation.measures import ByGroup, Grouped, Recovered, Steadier
 from hepdecorr.validation.measures.numbers import Array
 from hepdecorr.validation.measures.recovered import Mapped
 
+SHOWN = 0.95
 ROWS = 4  # taggers in a figure with one row, or column, for each
 
 
@@ -19,8 +20,9 @@ class BetweenGroups:
     named: what names a group, 'run'. measured: tagger -> one for each seed. logits: tagger -> (events,) of
     its first seed, for the figures. reference: the tagger that the others are set against, and ratios:
     tagger -> seed -> at each rejection. recovered: tagger -> condition -> one for each seed, and mapped: of
-    the first seed, for the figures. titles: condition -> its title and unit. shown: taggers of the figures
-    that have no room for all. notes: what could not be measured and why.
+    the first seed, for the figures. thinned: tagger -> condition -> the same with codes of fewer and fewer
+    of each group's events, of the first seed, fewest first. titles: condition -> its title and unit. shown:
+    taggers of the figures that have no room for all. notes: what could not be measured and why.
     """
 
     named: str
@@ -31,6 +33,8 @@ class BetweenGroups:
     ratios: Mapping[str, Sequence[Sequence[Steadier]]] = field(default_factory=dict)
     recovered: Mapping[str, Mapping[str, Sequence[Recovered]]] = field(default_factory=dict)
     mapped: Mapping[str, Mapping[str, Mapped]] = field(default_factory=dict)
+    thinned: Mapping[str, Mapping[str, Sequence[Recovered]]] = field(default_factory=dict)
+    rejection: float = SHOWN  # background rejection that figures and words are about, or the nearest to it
     titles: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     shown: Sequence[str] = ()
     notes: Sequence[str] = ()

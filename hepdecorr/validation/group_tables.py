@@ -149,6 +149,29 @@ def codes_by_size(found: Codes, *, titles: Mapping[str, tuple[str, str]]) -> str
     return table(header, rows)
 
 
+def codes_of_fewer(found: Codes, *, titles: Mapping[str, tuple[str, str]]) -> str:
+    """The same of codes that are made of fewer events of each group."""
+    header = ["Tagger", "<Condition", "events (median)", "groups", "correlation", "resolution", "truth"]
+    header += ["pull width", "calibrated"]
+    rows: list[Row] = [
+        [
+            titled(name),
+            Cell(titles[condition][0]),
+            f"{one.events:,.0f}",
+            f"{one.groups:,}",
+            across([one.correlation]),
+            across([one.resolution]),
+            significant(one.truth_spread, 3),
+            across([one.pull_width]),
+            across([one.calibrated_width]),
+        ]
+        for name, conditions in found.items()
+        for condition, many in conditions.items()
+        for one in many
+    ]
+    return table(header, rows)
+
+
 def times(ratios: Sequence[Smaller]) -> str:
     """How many times smaller; a limit where a spread is not above chance in some draws."""
     if not ratios:

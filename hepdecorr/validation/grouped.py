@@ -12,6 +12,7 @@ from hepdecorr.validation.group_content import ROWS, BetweenGroups
 from hepdecorr.validation.group_tables import (
     codes,
     codes_by_size,
+    codes_of_fewer,
     efficiencies,
     percent,
     spectra,
@@ -21,7 +22,6 @@ from hepdecorr.validation.group_tables import (
 from hepdecorr.validation.measures import plain, significant
 from hepdecorr.validation.titles import titled, words
 
-SHOWN = 0.9  # background rejection that figures and words are about, or the nearest to it
 OVERLAID = 8
 
 
@@ -54,6 +54,7 @@ def metrics(groups: BetweenGroups | None) -> dict[str, Any]:
         "taggers": groups.measured,
         "times_smaller": groups.ratios,
         "recovered": groups.recovered,
+        "recovered_of_fewer_events": groups.thinned,
         "notes": groups.notes,
     }
     return {"groups": plain(found)}
@@ -112,19 +113,21 @@ def _said(groups: BetweenGroups, name: str, rejection: float) -> str:
             continue
         what = f"{kind} efficiency" + (f" of {percent(found.mean)}" if kind == "signal" else "")
         follows = one.resolved(f"{kind} explained {rejection:g}")
-        if not one.differs(kind, rejection):
-            text = f"no difference of {what} between groups is resolved: below {percent(found.upper)} (95 %)"
-        else:
+        if one.resolved(f"{kind} {rejection:g}"):
             size = page.across([found.spread.scaled(100)])
             text = f"{what} differs from {of} to {of} by {size} % beyond chance"
+        else:
+            text = f"no difference of {what} between all groups is resolved"
+            text += f": below {percent(found.upper)} (95 %)"
         text += _beside_reference(groups, name, rejection, kind)
         if follows and (known := point.explained[kind]) is not None:
-            text += f", of which {page.across([known.spread.scaled(100)])} % follow the known conditions"
+            size = page.across([known.spread.scaled(100)])
+            text += f"; with the known conditions it changes by {size} %"
             text += _beside_reference(groups, name, rejection, kind, explained=True)
         told.append(text)
     seeds = f" (first of {len(groups.measured[name])} seeds)" if len(groups.measured[name]) > 1 else ""
     head = f"{titled(name)}{seeds}, at {100 * rejection:g} % background rejection"
-    return f"{head}: {'; '.join(told) or 'too few events'}."
+    return f"{head}: {'. And '.join(told) or 'too few events'}."
 
 
 def _beside_reference(
@@ -193,6 +196,13 @@ def _recovered(groups: BetweenGroups, figures: Figures) -> list[str]:
         codes(groups.recovered, titles=named),
         page.paragraph(group_captions.CODES.format(of=groups.named), kind="soft"),
     ]
+    if groups.thinned:
+        body.append(page.paragraph(group_captions.THINNED.format(of=groups.named)))
+        body.append(codes_of_fewer(groups.thinned, titles=named))
+        drawn = plots.resolution_by_events(
+            {titled(name): one for name, one in groups.thinned.items()}, titles=titles
+        )
+        body.append(figures.add(drawn, "resolution", of=groups.named))
     sizes = codes_by_size(groups.recovered, titles=named)
     body.append(page.folded_markup(f"By number of events of the {groups.named}", sizes))
     for condition, (title, unit) in titles.items():
@@ -218,7 +228,7 @@ def _titles(groups: BetweenGroups) -> dict[str, str]:
 
 def _rejection(groups: BetweenGroups) -> float:
     known = [one.rejection for one in next(iter(groups.measured.values()))[0].efficiencies]
-    return min(known, key=lambda one: abs(one - SHOWN))
+    return min(known, key=lambda one: abs(one - groups.rejection))
 
 
 def _passing(groups: BetweenGroups, rejection: float, names: Sequence[str]) -> dict[str, Any]:

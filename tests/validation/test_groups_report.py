@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -64,6 +65,8 @@ def groups():
         ratios={"context": [ratio, ratio]},
         recovered={"context": {"scale": [one, one]}},
         mapped={"context": {"scale": under(fit, test)}},
+        thinned={"context": {"scale": [replace(one, events=75.0), one]}},
+        rejection=0.9,
         titles={"scale": ("Photon scale $s$", "")},
         notes=["spread_2: its events differ"],
     )
@@ -83,11 +86,12 @@ def drawings(groups):
         "thirds": lambda: plots.spectra_in_slices(
             passed, groups.events, scale, variable="m_bc", notes={"plain": "JSD"}, title="Scale", **AXIS
         ),
+        "resolution": lambda: plots.resolution_by_events(groups.thinned, titles=groups.titles),
         "recovered": lambda: plots.recovered_condition(groups.mapped["context"], title="scale", unit="GeV"),
     }
 
 
-@pytest.mark.parametrize("name", ["condition", "group", "thirds", "recovered"])
+@pytest.mark.parametrize("name", ["condition", "group", "thirds", "recovered", "resolution"])
 def test_every_figure_is_labelled_and_leaves_no_trace(name, groups):
     before = dict(mpl.rcParams)
     drawn = drawings(groups)[name]()
@@ -155,6 +159,15 @@ def test_thirds_are_the_spectra_of_their_events(groups):
     assert np.corrcoef(counted, shape.values)[0, 1] > 0.97
 
 
+def test_resolutions_stand_at_their_numbers_of_events(groups):
+    (ax,) = drawings(groups)["resolution"]().axes
+    one = groups.thinned["context"]["scale"][1]
+    x, y = ax.containers[0].lines[0].get_data()
+    assert list(x) == [75, 150]
+    assert y[1] == pytest.approx(one.resolution.value / one.truth_spread)
+    assert ax.get_title(loc="left") == "Photon scale $s$"
+
+
 def test_pulls_of_the_code_are_drawn_as_they_are(groups):
     drawn = plots.recovered_condition(groups.mapped["context"])
     upper, lower = drawn.axes
@@ -189,6 +202,7 @@ def test_the_report_says_what_differs_between_groups(written):
         "bygroup_background",
         "thirds_m_bc_scale",
         "recovered_scale",
+        "resolution",
     ):
         assert {f"{name}.pdf", f"{name}.png"} <= figures
 
@@ -200,6 +214,7 @@ def test_metrics_hold_all_of_it(written, groups):
     assert found["taggers"]["plain"][0] == groups.measured["plain"][0].to_dict()
     assert found["times_smaller"]["context"][0][1]["rejection"] == 0.9
     assert found["recovered"]["context"]["scale"][0]["fitted_on"] == 60
+    assert [one["events"] for one in found["recovered_of_fewer_events"]["context"]["scale"]] == [75, 150]
     assert found["reference"] == "plain"
 
 

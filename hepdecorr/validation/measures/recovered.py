@@ -86,6 +86,7 @@ class Recovered(Record):
     calibrated_coverage: dict[str, Measured]
     by_size: tuple[OfSize, ...]
     groups: int
+    events: float  # median of the groups
     fitted_on: int  # groups of the map
     replicas: int
     seed: int
@@ -140,6 +141,7 @@ def recovered(fit: Codes, test: Codes, *, replicas: int = REPLICAS, seed: int = 
         calibrated_coverage={name: _share(np.abs(mapped.pull) < many) for name, many in LEVELS.items()},
         by_size=_by_size(mapped, replicas=replicas, seed=seed),
         groups=len(test.truth),
+        events=float(np.median(test.counts)),
         fitted_on=len(fit.truth),
         replicas=replicas,
         seed=seed,

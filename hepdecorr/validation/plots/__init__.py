@@ -10,6 +10,7 @@ from hepdecorr.validation.plots.groups import (
     efficiency_against_condition,
     efficiency_by_group,
     recovered_condition,
+    resolution_by_events,
     spectra_in_slices,
 )
 from hepdecorr.validation.plots.history import training_history
@@ -63,6 +64,7 @@ __all__ = [
     "rank_density",
     "recovered_condition",
     "rejections",
+    "resolution_by_events",
     "roc_curves",
     "scan_curves",
     "score_distributions",

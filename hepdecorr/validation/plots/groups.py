@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ from hepdecorr.validation.measures.between import Moments
 from hepdecorr.validation.measures.by_group import CLASSES, PARTS, slices_of
 from hepdecorr.validation.measures.grouped import Grouped
 from hepdecorr.validation.measures.numbers import Array
-from hepdecorr.validation.measures.recovered import Mapped
+from hepdecorr.validation.measures.recovered import Mapped, Recovered
 from hepdecorr.validation.plots.spectra import Spectrum, draw_ratio
 from hepdecorr.validation.plots.style import (
     BEFORE,
     MARKERS,
     axis_label,
     figure,
+    grid,
     legend_above,
     look,
     marker,
@@ -254,9 +255,50 @@ def recovered_condition(
     return drawn
 
 
+@styled
+def resolution_by_events(
+    found: Mapping[str, Mapping[str, Sequence[Recovered]]], *, titles: Mapping[str, tuple[str, str]]
+) -> Figure:
+    """Resolution of each condition, over the spread of the truth, by the number of events of a group.
+
+    found: tagger -> condition -> of codes of ever more events. One panel a condition.
+    """
+    conditions = list(dict.fromkeys(name for many in found.values() for name in many))
+    drawn, axes = grid(len(conditions), width=3.6, height=3.2)
+    for ax, condition in zip(axes, conditions, strict=True):
+        for number, (name, many) in enumerate(found.items()):
+            points = many.get(condition, ())
+            if not points:
+                continue
+            x = np.array([one.events for one in points])
+            scale = np.array([one.truth_spread for one in points])
+            y = np.array([one.resolution.value for one in points]) / scale
+            ends = [[one.resolution.low for one in points], [one.resolution.high for one in points]]
+            bars = np.abs(np.array(ends) / scale - y)
+            ax.errorbar(x, y, yerr=bars, label=name, linewidth=0.9, markersize=4, **_joined(number))
+            if number == 0:
+                # Of a normal posterior precisions add up, that of the prior and of each event.
+                fine = np.geomspace(x[0], x[-1])
+                each = max(1 / y[-1] ** 2 - 1, 0.0) / x[-1]
+                ax.plot(fine, 1 / np.sqrt(1 + each * fine), color="0.5", linewidth=0.9, linestyle=(0, (1, 2)))
+        ax.set_xscale("log")
+        ax.axhline(1, color="0.4", linewidth=0.8)
+        ax.set_ylim(bottom=0)
+        ax.set_title(titles.get(condition, (condition, ""))[0], loc="left")
+        ax.set_xlabel("Events of a group")
+    axes[0].set_ylabel("Resolution / spread of the truth")
+    legend_above(drawn, axes[0])
+    return drawn
+
+
+def _joined(number: int) -> dict[str, Any]:
+    return {**look(number), "marker": marker(number)["marker"]}
+
+
 __all__ = [
     "efficiency_against_condition",
     "efficiency_by_group",
     "recovered_condition",
+    "resolution_by_events",
     "spectra_in_slices",
 ]
