@@ -144,6 +144,8 @@ def train(
         else:
             state, history = fabric.launch(partial(_learn_apart, method=method, data=data, settings=settings))
             method.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+            # Of the method that learned, in another process, only its weights and its history came back.
+            method.measured = {k: v for stage in history for k, v in stage.get("measured", {}).items()}
         seconds = time.monotonic() - start
     method = method.cpu().eval()
     if posthoc is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +284,26 @@ def test_groups_of_one_event_are_learned_from(caplog) -> None:
     assert method.measured["group_sizes"] == {"smallest": 1, "median": 1, "largest": 200}
     assert math.isfinite(method.measured["elbo"])
     assert "costs nothing" in caplog.text
+
+
+def test_two_processes_learn_one_representation(make_table) -> None:
+    """In a process of its own, since it forks; what a card keeps comes back from the one that learned."""
+    table = make_table(group=np.random.default_rng(2).integers(0, 60, 2400))
+    code = f"""
+from hepdecorr.learning import train
+from hepdecorr.table import Split, Table
+if __name__ == "__main__":
+    spec = {{"type": "GroupVAE", "regulariser": "LeaveOneOut", "training": {{"epochs": 2, "batch": 400}}}}
+    trained = train(spec, table=Table.open({str(table.folder)!r}), split=Split(10, (0, 1), (2,)), seed=1,
+                    device="cpu", devices=2)
+    measured = trained.method.measured
+    print("SIZES", measured["group_sizes"]["median"], trained.method.grouping().counts[1], measured["elbo"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    told, exported, elbo = done.stdout.split("SIZES")[1].split()
+    assert 30 < int(told) < 50
+    assert int(told) == int(exported)
+    assert math.isfinite(float(elbo))

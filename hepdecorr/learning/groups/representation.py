@@ -39,6 +39,7 @@ class GroupRepresentation(nn.Module):
     """
 
     places: Tensor
+    sizes: Tensor  # a buffer, since all that a process learns travels with the weights
 
     def __init__(
         self,
@@ -68,8 +69,14 @@ class GroupRepresentation(nn.Module):
         self.inputs = read_inputs(self.names, {"clip": 0.0} if inputs is None and self.raw else inputs)
         self.regulariser = make.regulariser(regulariser)
         self.recipe, self.moves = read_training(training, where=where, defaults=DEFAULTS)
-        self.counts = (0, 0, 0)
+        self.register_buffer("sizes", torch.zeros(3, dtype=torch.int64))
         self._latest: tuple[Batch, Inferred] | None = None
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Smallest, median and largest number of events in the groups of training."""
+        smallest, median, largest = self.sizes.tolist()
+        return smallest, median, largest
 
     @property
     def raw(self) -> bool:
@@ -99,7 +106,7 @@ class GroupRepresentation(nn.Module):
         self.inputs.fit(self.chosen(sample.x))
         self.net.encoder.fit(whole.counts)
         counts = whole.counts.sort()[0]
-        self.counts = tuple(int(counts[k]) for k in (0, len(counts) // 2, -1))  # type: ignore[assignment]
+        self.sizes.copy_(counts[[0, len(counts) // 2, -1]])
         players, critic = self._players(play), self.regulariser
         judge = GroupJudge(self, data.validation.all)
         settled = critic.growth.settled if critic is not None else 0.0
