@@ -14,7 +14,7 @@ from rich.console import Console
 
 import hepdecorr.columnar
 from hepdecorr import OnnxTagger, Table
-from hepdecorr.cli import show
+from hepdecorr.cli import grouping, show
 from hepdecorr.cli.steps import Analysis
 from hepdecorr.columnar.groups import GroupCodes
 from hepdecorr.columnar.scoring import table_codes, table_logits
@@ -189,3 +189,52 @@ def test_passes_over_different_events_are_refused(
     codes.check_complete(first, dict(first), again="x")
     with pytest.raises(InputError, match=r"codes of groups come from 10 events and 9 were scored.*; again"):
         codes.check_complete(first, {**first, "events": {"b": 9}, "events_processed": 9}, again="again")
+
+
+def between(steps: Analysis, config: Config) -> Any:
+    scores = Table.open(steps.output / "evaluation" / "scores")
+    models = steps._models()
+    wanted = [*models, *config.nuisances, "label", "weight", "group"]
+    about: dict[str, Any] = {"scores": scores, "console": Console(file=io.StringIO())}
+    return grouping.between(config, scores.read(wanted), models, **about)
+
+
+def test_the_report_sets_codes_against_what_was_hidden(done: Any) -> None:
+    steps, _ = done
+    found = between(steps, steps.config)
+    codes = codes_of(steps)
+    # A nuisance that is not protected and the same in each run is taken for what was hidden.
+    assert list(found.events.conditions) == ["shift"]
+    np.testing.assert_array_equal(found.events.names, codes.ids)
+    assert found.notes == []
+    assert found.named == "run"
+    assert found.titles["shift"] == ("shift", "")
+    (one,) = found.recovered["told"]["shift"]
+    assert one.fitted_on > 25  # so few validate that those of training join
+    assert one.groups == len(codes)
+    truth = found.events.conditions["shift"]
+    correlation = abs(np.corrcoef(codes.mean[:, 0], truth)[0, 1])
+    assert one.correlation.value == pytest.approx(correlation, abs=1e-6)
+    assert correlation > 0.8
+    np.testing.assert_allclose(found.mapped["told"]["shift"].counts, codes.counts)
+    thinned = found.thinned["told"]["shift"]
+    assert [round(one.events / thinned[-1].events, 1) for one in thinned[-3:]] == [0.2, 0.5, 1.0]
+    assert thinned[-1].correlation.value == pytest.approx(one.correlation.value)
+    assert thinned[0].correlation.value < thinned[-1].correlation.value
+    (told,) = found.measured["told"]
+    assert [one.rejection for one in told.efficiencies] == [0.5, 0.9]
+    assert told.sizes.median == np.median(codes.counts)
+    # Kept, as all that is measured.
+    assert between(steps, steps.config).measured["told"][0].to_dict() == told.to_dict()
+
+
+def test_without_what_was_hidden_slices_are_those_of_the_code(done: Any, folder: Path) -> None:
+    steps, _ = done
+    codes = codes_of(steps)
+    found = between(steps, config(folder, "nuisances.shift.protected=true"))
+    np.testing.assert_allclose(found.events.conditions["code 0 of told"], codes.mean[:, 0])
+    assert found.recovered == {}
+    # What changes within a group is none of its conditions.
+    found = between(steps, config(folder, "groups.truth.group=[mass]"))
+    assert list(found.events.conditions) == ["code 0 of told"]
+    assert "mass: its events differ within the groups" in found.notes[0]
