@@ -23,7 +23,15 @@ CODE = {
     "evaluate": ("table.py", "card.py", "emd.py", "sums.py", "compiled.py", "columnar"),
     "measure": ("validation/measures",),
     "report": ("validation", "cli/proof.py", "cli/measuring.py", "cli/further.py", "cli/signals.py"),
-    "groups": ("table.py", "card.py", "columnar", "validation/measures", "cli/coded.py", "cli/coding.py"),
+    "groups": (
+        "table.py",
+        "card.py",
+        "sums.py",
+        "columnar",
+        "validation/measures",
+        "cli/coded.py",
+        "cli/coding.py",
+    ),
     "imagine": ("table.py", "card.py", "compiled.py", "columnar", "validation", "cli/imagining.py"),
 }
 LIBRARIES = "awkward coffea hist lightning-fabric numpy onnxruntime pyarrow scikit-learn scipy torch uproot"
