@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hepdecorr.columnar.groups import GroupCodes
 from hepdecorr.columnar.scoring import table_codes, table_logits
 from hepdecorr.config import Config, load
 from hepdecorr.errors import InputError
+from hepdecorr.sums import GroupSums
 from hepdecorr.table import Selection
 
 HERE = Path(__file__).parent
@@ -238,3 +240,39 @@ def test_without_what_was_hidden_slices_are_those_of_the_code(done: Any, folder:
     found = between(steps, config(folder, "groups.truth.group=[mass]"))
     assert list(found.events.conditions) == ["code 0 of told"]
     assert "mass: its events differ within the groups" in found.notes[0]
+
+
+def test_what_was_scored_with_other_codes_is_scored_again(
+    done: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hepdecorr.cli import codes
+
+    known, _ = done
+    shutil.copytree(known.output, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "evaluation")
+    again = Analysis(
+        config(folder, f"output={tmp_path / 'out'}"), console=Console(file=io.StringIO()), only=[]
+    )
+    write = codes.write
+
+    def of_others(taggers: Any, sums: Any, *, folder: Path) -> str:
+        moved = {
+            name: {**one.arrays(), "coarse": one.arrays()["coarse"] + 1000} for name, one in sums.items()
+        }
+        own = {name: GroupSums.from_arrays(one, tagger=sums[name].tagger) for name, one in moved.items()}
+        return write(taggers, own, folder=folder)
+
+    def missed(*_: Any, **__: Any) -> None:
+        raise InputError("a file was readable for one of the passes only")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(codes, "write", of_others)
+        patch.setattr(codes, "check_complete", missed)
+        with pytest.raises(InputError, match="one of the passes"):
+            again.evaluate()
+    again.evaluate(redo=True)
+    both = [
+        Table.open(one.output / "evaluation" / "scores").read(["told-1", "event"]) for one in (known, again)
+    ]
+    first, second = (one["told-1"][np.argsort(one["event"])] for one in both)
+    np.testing.assert_array_equal(first, second)

@@ -167,7 +167,9 @@ class Analysis:
             **({"groups": groups} if groups else {}),
         )
         datasets = self._weighted(datasets)
-        outcome = self._run(processor, datasets, part=self.output / "evaluation.part", key=key)
+        # What was scored with other codes, as those of a pass that missed a file, does not count as done.
+        scored = digest(key, *groups.values()) if groups else key
+        outcome = self._run(processor, datasets, part=self.output / "evaluation.part", key=scored)
         if first is not None:
             again = f"run 'hepdecorr evaluate {config.path.name} --redo'"
             codes.check_complete(first, outcome.report.to_dict(), again=again)

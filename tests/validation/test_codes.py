@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,7 +217,9 @@ def test_a_variable_whose_sign_does_not_act_is_seen_in_its_square() -> None:
     assert code_probes.u_probe(code, sigma**2, halved, linear=False).mean.value < 0.03
     # An information needs no sign: nearly the ten bins, but for the sign, ln 10 - ln 2.
     told = code_probes.told(
-        code_probes.standardised(np.log(np.maximum(code, 1e-2)), halved.fit), sigma[:, 0], halved
+        code_probes.standardised(np.log(np.maximum(code, 1e-2)), halved.fit),
+        code_probes.Binned.of(sigma[:, 0], halved.fit),
+        halved,
     )
     assert 0.5 < told.mean() < np.log(5)
 
@@ -237,6 +240,36 @@ def test_the_group_gap_is_that_of_informations(sample) -> None:
     noisy = sample.u + 0.5 * noise[:GROUPS]
     found = code_probes.group_gap(noisy, pool, sample.u, halved).group[0]
     assert 0.6 * 0.5 * np.log(5) < found.value < 0.5 * np.log(5) + 0.05
+
+
+def test_of_a_variable_of_few_values_no_code_tells_more_than_its_entropy() -> None:
+    random, groups = np.random.default_rng(9), 400
+    era = random.integers(0, 3, groups).astype(np.float64)
+    halved = code_probes.halves(groups)
+    code = era[:, None] + 0.01 * random.standard_normal((groups, 1))
+    found = code_probes.group_gap(code, random.standard_normal((groups, 4)), era[:, None], halved)
+    assert found.entropy[0] == pytest.approx(np.log(3), abs=0.02)
+    assert 0.9 < found.group[0].value / np.log(3) < 1.01
+    assert found.instance[0].value < 0.05
+    assert 0.9 < found.gap.value < 1.1
+    # A value that only groups of the test have, and a variable that has one value.
+    era[np.flatnonzero(halved.test)[0]] = -1.0
+    assert np.isfinite(code_probes.group_gap(code, code, era[:, None], halved).gap.value)
+    with pytest.raises(InputError, match="the same in all groups"):
+        code_probes.group_gap(code, code, np.ones((groups, 1)), halved)
+
+
+def test_a_variable_that_never_changes_is_left_out(sample) -> None:
+    one = exact(sample)
+    found = evaluate_codes(one, replace(sample.truth, group=np.ones((one.groups, 1))))
+    for name in ("u_probe", "v_probe", "mig_group"):
+        assert "the same in all groups" in found.left_out[name]
+    assert "reconstruction" in found.figures
+    # One whose sign alone differs has squares that do not.
+    signs = np.sign(sample.u)
+    found = evaluate_codes(one, replace(sample.truth, group=signs))
+    assert {"u_probe", "v_probe"} <= set(found.figures)
+    assert {"u_probe_squares", "v_probe_squares"} <= set(found.left_out)
 
 
 def test_errors_are_those_of_groups() -> None:

@@ -123,13 +123,13 @@ def evaluate_codes(one: Inferred, truth: Truth | None = None, *, seed: int = 0) 
     work.attempt(("reconstruction", "reconstruction_means"), lambda: _reconstructions(work))
     work.attempt(("translation", "translation_means"), lambda: _translations(work))
     work.attempt(("elbo", "likelihood"), lambda: _likelihoods(work))
-    work.attempt(
-        ("u_probe", "u_probe_samples", "u_probe_features", "u_probe_squares"), lambda: _u_probes(work)
-    )
+    work.attempt(("u_probe", "u_probe_samples", "u_probe_features"), lambda: _u_probes(work))
+    work.attempt(("u_probe_squares",), lambda: _u_squares(work))
     work.attempt(
         ("v_prediction", "v_prediction_samples", "v_prediction_features"), lambda: _v_predictions(work)
     )
-    work.attempt(("v_probe", "v_probe_squares"), lambda: _v_probes(work))
+    work.attempt(("v_probe",), lambda: _v_probe(work, "v_probe"))
+    work.attempt(("v_probe_squares",), lambda: _v_probe(work, "v_probe_squares", squares=True))
     work.attempt(("mig_group",), lambda: _group_gap(work))
     work.attempt(("mig",), lambda: _gap(work))
     work.attempt(("kl_group", "kl_instance"), lambda: _divergences(work))
@@ -177,16 +177,16 @@ def _u_probes(work: _Work) -> dict[str, Measured]:
     linear = code_probes.u_probe(code, group, halved)
     drawn = code_probes.u_probe(work.one.code.draw(np.random.default_rng(work.seed)), group, halved)
     features = code_probes.u_probe(code, group, halved, linear=False)
-    squares = code_probes.u_probe(code, group**2, halved, linear=False)
     work.details["u_probe"] = dict(zip(names, linear.each, strict=True))
     work.details["u_probe_features"] = dict(zip(names, features.each, strict=True))
-    work.details["u_probe_squares"] = dict(zip(_squared(names), squares.each, strict=True))
-    return {
-        "u_probe": linear.mean,
-        "u_probe_samples": drawn.mean,
-        "u_probe_features": features.mean,
-        "u_probe_squares": squares.mean,
-    }
+    return {"u_probe": linear.mean, "u_probe_samples": drawn.mean, "u_probe_features": features.mean}
+
+
+def _u_squares(work: _Work) -> dict[str, Measured]:
+    group, halved = _group_truth(work), _halves(work)
+    squares = code_probes.u_probe(work.one.code.mean, group**2, halved, linear=False)
+    work.details["u_probe_squares"] = dict(zip(_squared(work.truth.group_names), squares.each, strict=True))
+    return {"u_probe_squares": squares.mean}
 
 
 def _v_predictions(work: _Work) -> dict[str, Measured]:
@@ -204,15 +204,12 @@ def _v_predictions(work: _Work) -> dict[str, Measured]:
     return found
 
 
-def _v_probes(work: _Work) -> dict[str, Measured]:
-    group, halved = _group_truth(work), _halves(work)
-    names = work.truth.group_names
-    found = {}
-    for name, wanted, titles in (("v_probe", group, names), ("v_probe_squares", group**2, _squared(names))):
-        probed = code_probes.v_probe(_pooled(work), wanted, halved)
-        work.details[name] = dict(zip(titles, probed.each, strict=True))
-        found[name] = probed.mean
-    return found
+def _v_probe(work: _Work, name: str, *, squares: bool = False) -> dict[str, Measured]:
+    group, names = _group_truth(work), work.truth.group_names
+    wanted, titles = (group**2, _squared(names)) if squares else (group, names)
+    probed = code_probes.v_probe(_pooled(work), wanted, _halves(work))
+    work.details[name] = dict(zip(titles, probed.each, strict=True))
+    return {name: probed.mean}
 
 
 def _group_gap(work: _Work) -> dict[str, Measured]:

@@ -10,7 +10,7 @@ which finds any smooth dependence; the strength of the ridge is chosen on the fi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
@@ -152,21 +152,45 @@ def v_probe(pool: Array, truth: Array, halved: Halves, *, linear: int = 0) -> Pr
     return probe(pool[:, :linear] if linear else pool, truth, halved, linear=bool(linear))
 
 
-def told(inputs: Array, truth: Array, halved: Halves) -> Array:
-    """What `inputs` (groups, d) tell of the place of a variable (groups,), nats, for each group of the test.
+class Binned(NamedTuple):
+    """In which bin each value (groups,) of a variable lies, and how likely each bin is, on groups to fit on.
 
-    ln BINS plus the logarithm of the probability that a fitted logistic regression gives to the bin in which
-    it is; its mean is a lower bound on their mutual information (Barber and Agakov, NeurIPS 2003), for a
-    variable in equally filled bins, of entropy ln BINS.  No sign has to be known for that.
+    Bins are equally full as far as values differ: of a variable of few values (an era) each has one.
     """
-    edges = np.quantile(truth[halved.fit], np.arange(1, BINS) / BINS)
-    place = np.searchsorted(edges, truth, side="right")
+
+    place: Indices  # (groups,), of the bins that are filled, from 0
+    share: Array  # (bins,)
+
+    @classmethod
+    def of(cls, truth: Array, fit: np.typing.NDArray[np.bool_]) -> Self:
+        """InputError for a variable that is the same in all groups to fit on."""
+        edges = np.quantile(truth[fit], np.arange(1, BINS) / BINS)
+        place = np.searchsorted(edges, truth, side="right")
+        filled, counts = np.unique(place[fit], return_counts=True)
+        if len(filled) < 2:
+            raise InputError("a true variable is the same in all groups: nothing can be told of it")
+        # What no group to fit on has joins the next bin.
+        return cls(np.searchsorted(filled, place).clip(max=len(filled) - 1), counts / counts.sum())
+
+    @property
+    def entropy(self) -> float:
+        """Nats; ln BINS for a variable whose values all differ."""
+        return float(-self.share @ np.log(self.share))
+
+
+def told(inputs: Array, binned: Binned, halved: Halves) -> Array:
+    """What `inputs` (groups, d) tell of the bin of a variable, nats, for each group of the test.
+
+    The logarithm of the probability that a fitted logistic regression gives to the bin in which it is, over
+    that of the bin; its mean is a lower bound on their mutual information (Barber and Agakov, NeurIPS 2003).
+    No sign has to be known for that.
+    """
     model = LogisticRegression(C=1.0, max_iter=300, tol=1e-3)
-    model.fit(inputs[halved.fit], place[halved.fit])
-    chance = model.predict_log_proba(inputs[halved.test])
-    known = {int(name): column for column, name in enumerate(model.classes_)}
-    own = np.array([known.get(int(one), 0) for one in place[halved.test]])
-    return np.asarray(np.log(BINS) + chance[np.arange(len(own)), own])
+    model.fit(inputs[halved.fit], binned.place[halved.fit])
+    # A probability that rounds to zero would count as minus infinity.
+    chance = np.log(np.maximum(model.predict_proba(inputs[halved.test]), np.finfo(np.float64).tiny))
+    own = binned.place[halved.test]
+    return np.asarray(chance[np.arange(len(own)), own] - np.log(binned.share[own]))
 
 
 class GroupGap(NamedTuple):
@@ -175,7 +199,7 @@ class GroupGap(NamedTuple):
     gap: Measured
     group: tuple[Measured, ...]  # I(u; variable)
     instance: tuple[Measured, ...]  # I(v of the whole group; variable)
-    entropy: float
+    entropy: tuple[float, ...]  # H(variable)
 
 
 def group_gap(code: Array, pool: Array, truth: Array, halved: Halves) -> GroupGap:
@@ -187,12 +211,13 @@ def group_gap(code: Array, pool: Array, truth: Array, halved: Halves) -> GroupGa
     ready = standardised(code, halved.fit)
     of_u = standardised(np.concatenate([ready, random_features(ready)], axis=1), halved.fit)
     ones = np.ones(int(halved.test.sum()))
-    by_u: Sequence[Array] = [told(of_u, t, halved) for t in truth.T]
-    by_v: Sequence[Array] = [told(pool, t, halved) for t in truth.T]
-    difference = np.mean([a - b for a, b in zip(by_u, by_v, strict=True)], axis=0) / np.log(BINS)
+    binned = [Binned.of(t, halved.fit) for t in truth.T]
+    by_u: Sequence[Array] = [told(of_u, one, halved) for one in binned]
+    by_v: Sequence[Array] = [told(pool, one, halved) for one in binned]
+    shares = [(a - b) / one.entropy for a, b, one in zip(by_u, by_v, binned, strict=True)]
     return GroupGap(
-        of_units(difference, ones),
+        of_units(np.mean(shares, axis=0), ones),
         tuple(of_units(one, ones) for one in by_u),
         tuple(of_units(one, ones) for one in by_v),
-        float(np.log(BINS)),
+        tuple(one.entropy for one in binned),
     )

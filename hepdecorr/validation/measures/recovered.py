@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hepdecorr.errors import InputError
-from hepdecorr.validation.measures.between import ENDS, REPLICAS, again
+from hepdecorr.validation.measures.between import REPLICAS, again, interval
 from hepdecorr.validation.measures.efficiency import clopper_pearson
 from hepdecorr.validation.measures.numbers import ONE_SIGMA, Array, Measured, Record
 
@@ -122,7 +122,7 @@ def recovered(fit: Codes, test: Codes, *, replicas: int = REPLICAS, seed: int = 
         again(len(fit.truth), size=replicas, seed=seed),
         again(len(test.truth), size=replicas, seed=seed + 1),
     )
-    found = {name: _measured(float(one[0]), drawn[name]) for name, one in value.items()}
+    found = {name: interval(float(one[0]), drawn[name]) for name, one in value.items()}
     beta = _map(fit, random[0])[0]
     mapped = under(fit, test)
     stated = np.abs(mapped.pull) * found["calibration"].value
@@ -220,14 +220,6 @@ def _figures(fit: Codes, test: Codes, fit_times: Array, times: Array) -> dict[st
     }
 
 
-def _measured(value: float, draws: Array) -> Measured:
-    finite = draws[np.isfinite(draws)]
-    if len(finite) < 2:
-        return Measured(value, -math.inf, math.inf)
-    low, high = np.quantile(finite, ENDS)
-    return Measured(value, min(float(low), value), max(float(high), value), float(finite.std()))
-
-
 def _within(one: Measured, most: float) -> Measured:
     return Measured(one.value, max(one.low, -most), min(one.high, most), one.std, one.level)
 
@@ -255,11 +247,11 @@ def _by_size(mapped: Mapped, *, replicas: int, seed: int) -> tuple[OfSize, ...]:
                 low=int(mapped.counts[own].min()),
                 high=int(mapped.counts[own].max()),
                 groups=int(own.sum()),
-                resolution=_measured(
+                resolution=interval(
                     math.sqrt(float(np.mean(residual**2))), np.sqrt(times @ np.square(residual))
                 ),
                 stated=math.sqrt(float(np.mean(mapped.deviation[own] ** 2))),
-                pull_width=_measured(float(np.std(pull)), deviation),
+                pull_width=interval(float(np.std(pull)), deviation),
             )
         )
     return tuple(found)
