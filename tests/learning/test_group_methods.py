@@ -274,6 +274,16 @@ def test_every_piece_learns_and_players_move_only_themselves(encoder, regularise
     assert not torch.allclose(*(one.regulariser.of_both[0].weight for one in (free, still)))
 
 
+def test_with_a_critic_the_last_epoch_is_kept_unless_told() -> None:
+    for regulariser, training, keep in (
+        ("none", None, "best"),
+        ("Nemeth", None, "last"),
+        ("Nemeth", {"keep": "best"}, "best"),
+    ):
+        made = GroupVAE(features=["x"], regulariser=regulariser, training=training)
+        assert made.representation.recipe.keep == keep
+
+
 def test_groups_of_one_event_are_learned_from(caplog) -> None:
     x = torch.randn(300, 1, generator=torch.Generator().manual_seed(1))
     group = torch.cat([torch.arange(100), torch.full((200,), 100)])

@@ -68,7 +68,9 @@ class GroupRepresentation(nn.Module):
         # A decoder of raw features has to meet those that lie far outside, too.
         self.inputs = read_inputs(self.names, {"clip": 0.0} if inputs is None and self.raw else inputs)
         self.regulariser = make.regulariser(regulariser)
-        self.recipe, self.moves = read_training(training, where=where, defaults=DEFAULTS)
+        # A critic that has not yet learned finds nothing, and early epochs would seem the best.
+        defaults = DEFAULTS | ({"keep": "last"} if self.regulariser is not None else {})
+        self.recipe, self.moves = read_training(training, where=where, defaults=defaults)
         self.register_buffer("sizes", torch.zeros(3, dtype=torch.int64))
         self._latest: tuple[Batch, Inferred] | None = None
 
