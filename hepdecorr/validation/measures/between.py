@@ -12,6 +12,9 @@ an efficiency the values are 0 and 1, and v is the binomial p (1 - p). With S_k 
 - **interval**: bootstrap over groups (Davison and Hinkley, Bootstrap Methods, 1997, sect. 3.8), since what
   another set of groups would give is the question, not what other events of the same groups would.
 - **p-value** against 'no dependence on the group': events are exchanged between groups, (1 + #) / (1 + N).
+  Where fewer than ten permutations reach what is observed their number says little, and the tail of a gamma
+  distribution with their mean and variance is taken, since Q is a sum over groups and near chi-squared (as
+  that of a generalised Pareto is by Knijnenburg et al., Bioinformatics 25 (2009) i161).
 - **upper limit** at 95 % on sigma: Q / v follows a gamma distribution with the moments of Biggerstaff and
   Tweedie, Stat. Med. 16 (1997) 753, normal a_g assumed; its variance at sigma = 0 is that of the
   permutations, since chi-squared is too narrow where few events pass. It solves P(Q <= observed | sigma) /
@@ -24,6 +27,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -34,11 +38,13 @@ from hepdecorr.errors import InputError
 from hepdecorr.validation.measures.events import checked, sums
 from hepdecorr.validation.measures.numbers import ONE_SIGMA, Array, Indices, Measured, Record
 
-PERMUTATIONS = 2000
+PERMUTATIONS = 1000
+REACHED = 10  # permutations that have to reach what is observed for their number to be a p-value
 REPLICAS = 1000
 CONFIDENCE = 0.95
 ENDS = (0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2)
 BLOCK = 4_000_000  # numbers that are drawn at once: 32 MB
+MOST, FEWEST = 1_000_000, 200  # numbers that draws of many groups may take, and draws all the same
 
 
 @dataclass(frozen=True)
@@ -153,14 +159,13 @@ def between(
     random = np.random.default_rng([seed, 0])
     null = _null(y, place, None if equal else w, groups=groups, size=permutations, random=random)
     observed = _heterogeneity(found)
-    least = observed * (1 - 1e-9)
     draws = bootstrap(found, again(groups, size=replicas, seed=seed))
     variance = interval(_variance(found), draws)
     return Between(
         variance=variance,
         spread=root(variance),
         upper=math.sqrt(_upper(found, null) * max(found.pooled, 0.0)),
-        p_value=(1 + int(np.count_nonzero(null >= least))) / (1 + permutations),
+        p_value=_p_value(observed, null),
         chance=math.sqrt(found.pooled * (groups - 1) / _lever(found.size)),
         mean=float(np.average(y, weights=w)),
         groups=groups,
@@ -209,10 +214,21 @@ def numbered(group: npt.ArrayLike, size: int) -> tuple[Indices, int]:
     return np.asarray(place, dtype=np.int64), len(found)
 
 
+def limited(draws: int, groups: int) -> int:
+    """So many draws, or fewer where there are thousands of groups."""
+    return max(min(draws, MOST // groups), min(FEWEST, draws))
+
+
+@lru_cache(maxsize=1)
 def again(groups: int, *, size: int, seed: int) -> Array:
-    """How often each group is drawn: (size, groups), as many draws as groups each time."""
+    """How often each group is drawn: (size, groups), as many draws as groups each time.
+
+    The same draws serve all figures of the same groups, and are kept; they cannot be written to.
+    """
     random = np.random.default_rng([seed, 1])
-    return np.asarray(random.multinomial(groups, np.full(groups, 1 / groups), size=size), dtype=np.float64)
+    found = random.multinomial(groups, np.full(groups, 1 / groups), size=size).astype(np.float64)
+    found.flags.writeable = False
+    return np.asarray(found)
 
 
 def bootstrap(moments: Moments, times: Array) -> Array:
@@ -245,6 +261,15 @@ def _heterogeneity(moments: Moments) -> float:
     if v > 0:
         return q / v
     return math.inf if q > 0 else 0.0
+
+
+def _p_value(observed: float, null: Array) -> float:
+    reached = int(np.count_nonzero(null >= observed * (1 - 1e-9)))
+    counted = (1 + reached) / (1 + len(null))
+    mean, variance = float(null.mean()), float(null.var())
+    if reached >= REACHED or not (variance > 0 and math.isfinite(observed)):
+        return counted
+    return min(counted, float(stats.gamma.sf(observed, mean**2 / variance, scale=variance / mean)))
 
 
 def _variance(moments: Moments) -> float:

@@ -24,6 +24,7 @@ from hepdecorr.validation.measures.between import (
     Between,
     Moments,
     between,
+    limited,
 )
 from hepdecorr.validation.measures.compare import ALPHA, holm
 from hepdecorr.validation.measures.efficiency import Tail
@@ -36,9 +37,7 @@ from hepdecorr.validation.measures.sculpting import Sculpting, sculpting
 
 CLASSES = {"background": 0, "signal": 1}
 PARTS = 3  # slices of a condition: its lowest and its highest are compared
-DRAWN = 4_000_000  # numbers that permutations of many groups may draw, a second
-FEWEST = 200  # permutations all the same
-OF_VALUES = 1000  # permutations of a mean: each of them takes all events
+OF_EVENTS = 400  # permutations of means, and with weights: each of them takes all events
 Mask = npt.NDArray[np.bool_]
 
 
@@ -130,8 +129,12 @@ def by_group(
     if not background.any():
         raise InputError("by group: no background events; cuts are fixed on them")
     tail = Tail(score[background], w[background])
-    drawn = max(min(permutations, DRAWN // events.groups), min(FEWEST, permutations))
-    settings = {"permutations": drawn, "replicas": min(replicas, drawn), "seed": seed}
+    slow = min(permutations, OF_EVENTS)
+    settings = {
+        "permutations": limited(permutations if events.weight is None else slow, events.groups),
+        "replicas": limited(replicas, events.groups),
+        "seed": seed,
+    }
     found = {one: or_none(partial(tail.threshold, 1 - one), f"cut at {100 * one:g} %") for one in rejections}
     # Where tied scores leave no cut nothing passes, and nothing is measured.
     cuts = {one: math.nan if cut is None else cut for one, cut in found.items()}
@@ -139,10 +142,10 @@ def by_group(
         _efficiency(score > cut, events, rejection=one, threshold=cut, settings=settings)
         for one, cut in cuts.items()
     )
-    slow = settings | {"permutations": min(drawn, OF_VALUES)}
+    settings |= {"permutations": slow}
     spectra = {
         name: tuple(
-            _spectrum(name, background & passing, events, rejection=one, settings=slow)
+            _spectrum(name, background & passing, events, rejection=one, settings=settings)
             for one, passing in [(0.0, background), *((one, score > cut) for one, cut in cuts.items())]
         )
         for name in events.protected

@@ -16,6 +16,7 @@ from hepdecorr.validation.measures.between import (
     Smaller,
     again,
     compared,
+    limited,
     smaller,
 )
 from hepdecorr.validation.measures.by_group import CLASSES, ByGroup
@@ -55,7 +56,7 @@ def steadier(
     if any(len(one) != len(events.label) for one in scores):
         raise InputError("steadier: scores and events do not fit; score the same events")
     known = {one.rejection: one for one in reference[1].efficiencies}
-    about = {"replicas": replicas, "seed": seed}
+    about = {"replicas": limited(replicas, events.groups), "seed": seed}
     background = events.label == 0
     found = []
     for point in other[1].efficiencies:
