@@ -11,6 +11,8 @@ from scipy import stats
 
 from hepdecorr.learning.grouping import Posterior
 from hepdecorr.learning.groups import DeepSets, LeaveOneOut, Mean, Nemeth, Product
+from hepdecorr.learning.groups.building import Latents, Making
+from hepdecorr.learning.groups.loss import bill
 from hepdecorr.learning.groups.members import Members
 from hepdecorr.learning.groups.posteriors import LOG_VAR, bounded, drawn, nats
 
@@ -238,3 +240,29 @@ def test_some_pairs_of_a_batch_say_what_all_do() -> None:
     rows = among.some(200, generator=seeded(1))
     assert len(set(rows.tolist())) == 200
     torch.testing.assert_close(among.some(0), torch.arange(1200))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("of", ["all", "none"])
+def test_the_bill_of_weighted_groups_is_that_of_a_loop(of: str) -> None:
+    """Events count by their weights, negative ones as nothing; a group's divergence counts once."""
+    torch.manual_seed(1)
+    making = Making(2, Latents(1, 2), None)
+    net = making.net("Product", None, "Network", 0.3)
+    among = Members.of(numbered([3, 1, 4]))
+    x, w = torch.randn(8, 2), torch.tensor([0.5, 2.0, -1.0, 1.5, 0.0, 1.0, 3.0, -0.2])
+    w = w if of == "all" else -w.abs()
+    inferred = net.infer(x, among, generator=seeded(2))
+    found = {name: float(value) for name, value in bill(net, inferred, x, among, w).items()}
+    normal, unit = torch.distributions.Normal, torch.distributions.Normal(0.0, 1.0)
+    known, kept = {"reconstruct": 0.0, "kl_group": 0.0, "kl_instance": 0.0}, w.clamp_min(0)
+    density = [normal(p.mean, (0.5 * p.log_var).exp()) for p in (inferred.group, inferred.instance)]
+    apart = [torch.distributions.kl_divergence(one, unit).sum(1) for one in density]
+    for k, group in enumerate(among.group.tolist()):
+        mean = net.decoder(inferred.u[group][None], inferred.v[k][None])[0]
+        known["reconstruct"] -= float(kept[k] * normal(mean, math.sqrt(0.3)).log_prob(x[k]).sum())
+        known["kl_instance"] += float(kept[k] * apart[1][k])
+    known["kl_group"] = float(apart[0].sum())
+    total = float(kept.sum())
+    wanted = {name: value / total if total else 0.0 for name, value in known.items()}
+    assert found == pytest.approx(wanted, rel=1e-4, abs=1e-6)
