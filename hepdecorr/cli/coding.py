@@ -91,6 +91,7 @@ def inferred(folder: Path, events: Events) -> Inferred:
         None if variance is None else np.asarray(variance, dtype=np.float64),
         # A known process has units of its own, in which the errors of all taggers compare.
         None if events.process or scale is None else np.asarray(scale, dtype=np.float64),
+        by_class=tagger.card.measured.get("instance_prior") == "class",
     )
 
 

@@ -135,6 +135,42 @@ def test_a_tagger_that_knows_its_group_does_not_drift_with_it(contextual) -> Non
     assert {"vae/kl_group", "vae/kl_instance", "vae/reconstruct"} <= set(history[0]["curves"])
 
 
+def test_a_prior_for_each_class_holds_the_signal_still_where_background_does_not_move() -> None:
+    """Signal is a narrow peak that the group moves, background is broad and stands still."""
+    draw = np.random.default_rng(1)
+    group = np.repeat(np.arange(300), 60)
+    y, shift = draw.random(len(group)) < 0.4, draw.normal(size=300)[group]
+    x = np.where(y, shift + 0.3 * draw.normal(size=len(group)), 3.0 * draw.normal(size=len(group)))
+    x, label = torch.tensor(x, dtype=torch.float32)[:, None], torch.tensor(y)
+    events = Events(x, label, group=torch.tensor(group), whole=True, features=["x"])
+    about = {"latents": {"group": 1, "instance": 1}, "variance": 0.002}
+    about |= {"group_encoder": {"type": "DeepSets", "pool": "mean"}}
+    moved = {}
+    for prior in ("unit", "class"):
+        torch.manual_seed(1)
+        method = GroupVAE(
+            features=["x"], instance_prior=prior, training={"epochs": 20, "batch": 1200}, **about
+        )
+        method.learn(Data(events, events), Play(seed=1))
+        with torch.no_grad():
+            v = method.further(method.rows(events.all))[0][:, 0].numpy()[y]
+        moved[prior] = abs(np.corrcoef(v, shift[y])[0, 1])
+        assert method.measured["instance_prior"] == prior
+    assert moved["class"] < 0.5 * moved["unit"]
+
+
+def test_a_classifier_may_be_told_the_code_of_the_group() -> None:
+    data = Data(shifted_groups(60, seed=1), shifted_groups(40, seed=2))
+    spec = CONTEXTUAL["representation"] | {"training": {"epochs": 1}}
+    method = Contextual(**CONTEXTUAL | {"representation": spec, "training": {"epochs": 1}}, told=True)
+    method.learn(data, Play(seed=1))
+    rows = method.rows(data.validation.all)
+    kept = method.kept(rows)
+    assert method.names == ["instance_0", "other", "group_0"]
+    torch.testing.assert_close(kept[:, 2], rows[:, 2])
+    torch.testing.assert_close(method.logit(rows), method.classifier.logit(kept))
+
+
 def test_an_answer_depends_on_other_events_only_through_the_group(contextual) -> None:
     method, _, data = contextual
     b = data.validation.all
@@ -208,6 +244,7 @@ EXAMS = {"features": ["score"], "decoder": "ExamScores"}
         ({"regulariser": {**TOGETHER, "steps": 2}}, "with update: reversal the critic moves once"),
         ({"regulariser": {"type": "Nemeth", "steps": 0}}, "steps must be a whole number of at least 1"),
         ({"regulariser": {"type": "Nemeth", "moves": {"lr": "x"}}}, "Nemeth moves: lr must be a number"),
+        ({"instance_prior": "classes"}, "instance_prior: no 'classes'; did you mean 'class'"),
         ({"of": ["scores"]}, "of: no feature 'scores'; did you mean 'score'"),
         ({"of": ["score", "score"]}, "of: a feature stands there twice"),
         ({"training": {"epoch": 3}}, "method: training: there is no 'epoch'"),
@@ -224,6 +261,8 @@ def test_faults_in_the_block_of_a_representation_are_named() -> None:
         Contextual(features=["x"], representation={"latent": 3})
     with pytest.raises(InputError, match="no 'features'; features to represent stand in 'of'"):
         Contextual(features=["x"], representation={"features": ["x"]})
+    with pytest.raises(InputError, match="told is true or false, not 'group'"):
+        Contextual(features=["x"], told="group")
     with pytest.raises(InputError, match="representation: training: there is no 'epoch'"):
         Contextual(features=["x"], representation={"training": {"epoch": 3}})
 

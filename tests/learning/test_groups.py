@@ -14,7 +14,7 @@ from hepdecorr.learning.groups import DeepSets, LeaveOneOut, Mean, Nemeth, Produ
 from hepdecorr.learning.groups.building import Latents, Making
 from hepdecorr.learning.groups.loss import bill
 from hepdecorr.learning.groups.members import Members
-from hepdecorr.learning.groups.posteriors import LOG_VAR, bounded, drawn, nats
+from hepdecorr.learning.groups.posteriors import LOG_VAR, ClassPrior, bounded, drawn, nats
 
 
 def numbered(sizes: list[int]) -> torch.Tensor:
@@ -99,6 +99,22 @@ def test_posteriors_against_torch_distributions() -> None:
     many = drawn(Posterior(torch.full((200_000, 1), 2.0), torch.full((200_000, 1), math.log(0.25))))
     assert float(many.mean()) == pytest.approx(2, abs=0.01)
     assert float(many.std()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_prior_for_each_class_against_torch_distributions() -> None:
+    torch.manual_seed(1)
+    p, y = Posterior(torch.randn(40, 2), torch.randn(40, 2)), (torch.arange(40) % 3 == 0).float()
+    prior = ClassPrior(2)
+    torch.testing.assert_close(
+        prior.nats(p, y), nats(p)
+    )  # both are unit Gaussians before anything is learned
+    with torch.no_grad():
+        prior.mean.copy_(torch.tensor([1.5, -0.5]))
+        prior.log_var.copy_(torch.tensor([-1.0, 0.4]))
+    own = torch.distributions.Normal(p.mean, (0.5 * p.log_var).exp())
+    deviation = (0.5 * bounded(prior.log_var)).exp()
+    signal = torch.distributions.kl_divergence(own, torch.distributions.Normal(prior.mean, deviation))
+    torch.testing.assert_close(prior.nats(p, y), torch.where((y == 1)[:, None], signal, nats(p)))
 
 
 def test_the_bound_of_a_variance_is_soft_and_starts_as_the_identity() -> None:

@@ -17,6 +17,7 @@ from hepdecorr.learning.groups.decoders import Decoder
 from hepdecorr.learning.groups.encoders import GroupEncoder
 from hepdecorr.learning.groups.instances import InstanceEncoder
 from hepdecorr.learning.groups.net import Net
+from hepdecorr.learning.groups.posteriors import PRIORS, ClassPrior
 from hepdecorr.learning.groups.regularisers import Regulariser
 
 HOME = "hepdecorr.learning.groups"
@@ -55,8 +56,12 @@ class Making(NamedTuple):
         instance: Mapping[str, Any] | None,
         decoder: Mapping[str, Any] | str,
         variance: float | str | None,
+        *,
+        prior: str = "unit",
     ) -> Net:
-        """Of the blocks group_encoder, instance_encoder, decoder and the key variance."""
+        """Of the blocks group_encoder, instance_encoder, decoder and the keys variance, instance_prior."""
+        if prior not in PRIORS:
+            raise InputError(f"instance_prior: no {prior!r}{suggest(str(prior), PRIORS)}")
         d_u, d_v = self.latents
         about = {"features": self.features}
         of_group = self._build("group_encoder", encoder, GroupEncoder, latents=d_u, **about)  # type: ignore[type-abstract]
@@ -66,7 +71,9 @@ class Making(NamedTuple):
             raise InputError(f"instance_encoder must be as {{conditional: true}}, not {instance!r}")
         spec = {"type": f"{HOME}.instances:InstanceEncoder", **(instance or {})}
         of_event = self._build("instance_encoder", spec, InstanceEncoder, **own, **about)
-        return Net(of_group, of_event, made, features=self.features, variance=_variance(variance, made.noise))
+        noise = _variance(variance, made.noise)
+        own_prior = ClassPrior(d_v) if prior == "class" else None
+        return Net(of_group, of_event, made, features=self.features, variance=noise, prior=own_prior)
 
     def regulariser(self, spec: Mapping[str, Any] | str | None) -> Regulariser | None:
         """Of the block regulariser; None for 'none'."""

@@ -33,7 +33,7 @@ class GroupJudge:
         generator = Generator(device=b.x.device).manual_seed(SEED)
         scaled, target = own.views(b.x)
         inferred = own.net.infer(scaled, among, generator=generator)
-        figures = {k: float(v) for k, v in bill(own.net, inferred, target, among, b.w).items()}
+        figures = {k: float(v) for k, v in bill(own.net, inferred, target, among, w=b.w, y=b.y).items()}
         criterion = figures["elbo"] = sum(figures.values())
         figures["elbo"] = -criterion
         if own.regulariser is not None:

@@ -10,12 +10,15 @@ from hepdecorr.learning.groups.net import Inferred, Net
 from hepdecorr.learning.groups.posteriors import nats
 
 
-def bill(net: Net, inferred: Inferred, target: Tensor, among: Members, w: Tensor) -> dict[str, Tensor]:
+def bill(
+    net: Net, inferred: Inferred, target: Tensor, among: Members, *, w: Tensor, y: Tensor
+) -> dict[str, Tensor]:
     """Minus the ELBO of whole groups, an event, in nats; its parts, each a scalar.
 
     sum over groups of [KL(q(u|x) || p(u)) + sum over its events of (KL(q(v|x,u) || p(v)) - log p(x|u,v))]
     (reference 3, section 2.1), over the number of events.  Events count by their weights (n,), negative ones
-    as nothing; the KL of a group counts once, whatever its events weigh.
+    as nothing; the KL of a group counts once, whatever its events weigh.  Labels y (n,) choose p(v) where
+    there is one for each class.
     """
     w = w.clamp_min(0)
     total = w.sum()
@@ -24,5 +27,5 @@ def bill(net: Net, inferred: Inferred, target: Tensor, among: Members, w: Tensor
     return {
         "reconstruct": share * (w * (distance + net.constant)).sum(),
         "kl_group": share * nats(inferred.group).sum(),
-        "kl_instance": share * (w * nats(inferred.instance).sum(1)).sum(),
+        "kl_instance": share * (w * net.instance_nats(inferred.instance, y).sum(1)).sum(),
     }

@@ -13,7 +13,7 @@ from hepdecorr.learning.groups.decoders import Decoder
 from hepdecorr.learning.groups.encoders import GroupEncoder
 from hepdecorr.learning.groups.instances import InstanceEncoder
 from hepdecorr.learning.groups.members import Members
-from hepdecorr.learning.groups.posteriors import drawn
+from hepdecorr.learning.groups.posteriors import ClassPrior, drawn, nats
 
 LEAST = 1e-4  # of a learned variance: with as many latents as features it would go to nothing
 START = 0.1  # of a learned variance
@@ -32,6 +32,7 @@ class Net(nn.Module):
     """q(u | x) and q(v_k | x_k, u), and p(x_k | u, v_k), a Gaussian of a variance for each feature.
 
     variance: of preprocessed features, or of raw ones where the decoder gives those; None to learn it.
+    prior: of v where there is one for each class; None for the unit Gaussian.
     """
 
     log_variance: Tensor
@@ -44,9 +45,10 @@ class Net(nn.Module):
         *,
         features: int,
         variance: float | None,
+        prior: ClassPrior | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.instance, self.decoder = encoder, instance, decoder
+        self.encoder, self.instance, self.decoder, self.prior = encoder, instance, decoder, prior
         self.learned = variance is None
         if variance is None:
             self.log_variance = nn.Parameter(torch.full((features,), math.log(START)))
@@ -70,6 +72,10 @@ class Net(nn.Module):
         """(x - mean of p)^2 / 2 variance of events (n, f) with codes (n, d_u) and (n, d_v), summed, (n,)."""
         missed: Tensor = self.decoder(u, v) - target
         return (missed.square() / (2 * self.variance)).sum(1)
+
+    def instance_nats(self, p: Posterior, y: Tensor) -> Tensor:
+        """KL of each dimension of q(v | x, u) from p(v), (n, d), of events with labels (n,)."""
+        return nats(p) if self.prior is None else self.prior.nats(p, y)
 
     @property
     def constant(self) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from hepdecorr.learning.grouping import Posterior
 from hepdecorr.learning.latents.kl import gaussian_kl
 from hepdecorr.learning.latents.term import Latent
+
+PRIORS = ("unit", "class")
 
 LOG_VAR = (-14.0, 6.0)  # where the logarithm of a variance stays
 
@@ -36,3 +38,24 @@ def drawn(p: Posterior, *, generator: Generator | None = None) -> Tensor:
 def nats(p: Posterior) -> Tensor:
     """KL of each dimension from the unit Gaussian, (n, d)."""
     return gaussian_kl(Latent(p.mean, p.log_var, p.mean))
+
+
+class ClassPrior(nn.Module):
+    """p(v | y): the unit Gaussian for background, for signal one of learned mean and variance.
+
+    With p(v) alone the code of an event is, in one dimension, its quantile among all events of the group, and
+    where the background stands still the peak of the signal moves in it.  A prior for each class asks for
+    codes that do not move within a class.  The labels are those of training; no encoder is told them.
+    """
+
+    def __init__(self, latents: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(latents))
+        self.log_var = nn.Parameter(torch.zeros(latents))
+
+    def nats(self, p: Posterior, y: Tensor) -> Tensor:
+        """KL of each dimension from the prior of the event's class, (n, d), labels (n,)."""
+        signal = (y == 1)[:, None]
+        log_var = torch.where(signal, bounded(self.log_var), 0.0)
+        away = p.mean - torch.where(signal, self.mean, 0.0)
+        return nats(Posterior(away * (-0.5 * log_var).exp(), p.log_var - log_var))

@@ -35,7 +35,8 @@ class GroupRepresentation(nn.Module):
     of: features that it represents, default all.  latents: {group: d_u, instance: d_v}.  group_encoder,
     decoder, regulariser: of the room `groups`; instance_encoder: see InstanceEncoder.  variance: of the
     Gaussian p(x | u, v) on preprocessed features, default 0.1, or 'learned', one for each feature; not with
-    a decoder that knows its noise.  inputs: how features are preprocessed.  training: of its stage, 'groups'.
+    a decoder that knows its noise.  instance_prior: 'unit' as in the reference, or
+    'class', see ClassPrior.  inputs: how features are preprocessed.  training: of its stage, 'groups'.
     """
 
     places: Tensor
@@ -52,6 +53,7 @@ class GroupRepresentation(nn.Module):
         decoder: Mapping[str, Any] | str = "Network",
         regulariser: Mapping[str, Any] | str | None = None,
         variance: float | str | None = None,
+        instance_prior: str = "unit",
         inputs: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
         where: str = "method: training",
@@ -64,7 +66,7 @@ class GroupRepresentation(nn.Module):
         self.register_buffer("places", torch.tensor(places))
         self.every = places == list(range(len(features)))
         make = Making(len(places), self.latents, base)
-        self.net = make.net(group_encoder, instance_encoder, decoder, variance)
+        self.net = make.net(group_encoder, instance_encoder, decoder, variance, prior=instance_prior)
         # A decoder of raw features has to meet those that lie far outside, too.
         self.inputs = read_inputs(self.names, {"clip": 0.0} if inputs is None and self.raw else inputs)
         self.regulariser = make.regulariser(regulariser)
@@ -145,7 +147,7 @@ class GroupRepresentation(nn.Module):
     def _pay(self, b: Batch, passed: float) -> dict[str, Tensor]:
         inferred, among, scaled, target = self._infer(b)
         self._latest = None
-        cost = bill(self.net, inferred, target, among, b.w)
+        cost = bill(self.net, inferred, target, among, w=b.w, y=b.y)
         if self.regulariser is None:
             return cost
         critic, strength = self.regulariser, self.regulariser.growth.at(passed)
@@ -198,6 +200,7 @@ class GroupRepresentation(nn.Module):
             "latents": self.latents._asdict(),
             "group_sizes": dict(zip(("smallest", "median", "largest"), self.counts, strict=True)),
             "variance": (variance / slope.square()).tolist() if straight else None,
+            "instance_prior": "class" if self.net.prior is not None else "unit",
             "variance_preprocessed": None if self.raw else variance.tolist(),
             "deviation": (1 / self.inputs.slope.detach().cpu()).tolist() if straight else None,
             "elbo": elbo,

@@ -32,7 +32,7 @@ class Contextual(Method):
     others go to the classifier as they are.  So that nothing is lost on the way, give the instance as many
     latents as `of` has features and the decoder a small variance.  network, terms, training, weigh: of the
     classifier, a Tagger on the means of the instance codes, given the mean of the group's code, and the
-    features that are left.
+    features that are left.  told: the classifier is told the group's code itself, too.
     """
 
     whole = True
@@ -50,6 +50,7 @@ class Contextual(Method):
         terms: Sequence[Mapping[str, Any]] = (),
         training: Mapping[str, Any] | None = None,
         weigh: float = 0.0,
+        told: bool = False,
         base: Path | None = None,
     ) -> None:
         super().__init__()
@@ -60,7 +61,11 @@ class Contextual(Method):
         codes = [f"instance_{k}" for k in range(self.representation.latents.instance)]
         left = [name for name in features if name not in self.representation.names]
         self.register_buffer("left", torch.tensor([features.index(name) for name in left], dtype=torch.int64))
-        self.names = [*codes, *left]
+        if not isinstance(told, bool):
+            raise InputError(f"told is true or false, not {told!r}")
+        self.told = told
+        groups = [f"group_{k}" for k in range(self.context)] if told else []
+        self.names = [*codes, *left, *groups]
         self.classifier = Tagger(
             features=self.names,
             nuisances=nuisances,
@@ -109,7 +114,7 @@ class Contextual(Method):
         return self.classifier.logit(self._beside(p, x)), p.mean, p.log_var
 
     def kept(self, x: Tensor) -> Tensor:
-        """What the classifier sees of rows with the code behind, (n, d_v + features that are left)."""
+        """What the classifier sees of rows with the code behind, (n, d_v + features left + code)."""
         return self._beside(self._instances(x), x)
 
     def grouping(self) -> Grouping:
@@ -124,7 +129,12 @@ class Contextual(Method):
         return self.representation.instances(x[:, : self.width], x[:, self.width :])
 
     def _beside(self, p: Posterior, x: Tensor) -> Tensor:
-        return torch.cat([p.mean, x.index_select(1, self.left)], 1) if len(self.left) else p.mean
+        parts = [p.mean]
+        if len(self.left):
+            parts.append(x.index_select(1, self.left))
+        if self.told:
+            parts.append(x[:, self.width :])
+        return torch.cat(parts, 1)
 
 
 def _represent(

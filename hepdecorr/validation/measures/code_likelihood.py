@@ -103,6 +103,8 @@ def _weights(
 
 def _log_likelihood(one: Inferred, x: Array, u: Array, v: Array) -> Array:
     """log p(x|u, v) of each row."""
+    if one.by_class:
+        raise InputError("a likelihood takes one prior for all events; this tagger has one for each class")
     if one.variance is None:
         raise InputError(
             "a likelihood needs the variance of p(x|u, v), which this tagger's card does not tell"

@@ -56,7 +56,8 @@ class Inferred:
     x: (n, f), raw.  group: (n,), numbers from 0.  code: q(u|x) of each group.  encode: q(v|x, u) of some of
     the events, told a code for each; None for a tagger that gives no instance codes.  decode: mean of
     p(x|u, v), raw; None for a tagger without a decoder.  variance: (f,), of p(x|u, v), raw.  scale: (f,), in
-    units of which errors of features are counted.  InputError where they do not fit.
+    units of which errors of features are counted.  by_class: p(v) is one for each class, and not the unit
+    Gaussian.  InputError where they do not fit.
     """
 
     x: Array
@@ -66,6 +67,7 @@ class Inferred:
     decode: Decode | None = None
     variance: Array | None = None
     scale: Array | None = None
+    by_class: bool = False
 
     def __post_init__(self) -> None:
         groups = len(self.code.mean)
