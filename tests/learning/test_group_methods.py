@@ -17,6 +17,8 @@ from scipy import stats
 from hepdecorr.card import Card, Feature, Input
 from hepdecorr.errors import InputError
 from hepdecorr.learning import Batch, Data, Events, Play, export
+from hepdecorr.learning.grouping import Posterior
+from hepdecorr.learning.groups.posteriors import nats
 from hepdecorr.learning.methods import Contextual, GroupVAE, Tagger
 from hepdecorr.learning.methods.judging import auc
 
@@ -135,28 +137,25 @@ def test_a_tagger_that_knows_its_group_does_not_drift_with_it(contextual) -> Non
     assert {"vae/kl_group", "vae/kl_instance", "vae/reconstruct"} <= set(history[0]["curves"])
 
 
-def test_a_prior_for_each_class_holds_the_signal_still_where_background_does_not_move() -> None:
-    """Signal is a narrow peak that the group moves, background is broad and stands still."""
-    draw = np.random.default_rng(1)
-    group = np.repeat(np.arange(300), 60)
-    y, shift = draw.random(len(group)) < 0.4, draw.normal(size=300)[group]
-    x = np.where(y, shift + 0.3 * draw.normal(size=len(group)), 3.0 * draw.normal(size=len(group)))
-    x, label = torch.tensor(x, dtype=torch.float32)[:, None], torch.tensor(y)
-    events = Events(x, label, group=torch.tensor(group), whole=True, features=["x"])
-    about = {"latents": {"group": 1, "instance": 1}, "variance": 0.002}
+def test_a_prior_for_each_class_lies_where_the_codes_of_its_events_are() -> None:
+    data = Data(shifted_groups(150, seed=1), shifted_groups(40, seed=2))
+    about = {"latents": {"group": 1, "instance": 2}, "variance": 0.02}
     about |= {"group_encoder": {"type": "DeepSets", "pool": "mean"}}
-    moved = {}
-    for prior in ("unit", "class"):
-        torch.manual_seed(1)
-        method = GroupVAE(
-            features=["x"], instance_prior=prior, training={"epochs": 20, "batch": 1200}, **about
-        )
-        method.learn(Data(events, events), Play(seed=1))
-        with torch.no_grad():
-            v = method.further(method.rows(events.all))[0][:, 0].numpy()[y]
-        moved[prior] = abs(np.corrcoef(v, shift[y])[0, 1])
-        assert method.measured["instance_prior"] == prior
-    assert moved["class"] < 0.5 * moved["unit"]
+    torch.manual_seed(1)
+    method = GroupVAE(
+        features=["other", "moved"], instance_prior="class", training={"epochs": 8, "batch": 1000}, **about
+    )
+    method.learn(data, Play(seed=1))
+    b, prior = data.train.all, method.representation.net.prior
+    assert prior is not None
+    with torch.no_grad():
+        v, log_var = method.further(method.rows(b))
+        p, y = Posterior(v, log_var), b.y
+        signal = y == 1
+        assert float(prior.nats(p, y)[signal].sum()) < 0.9 * float(nats(p)[signal].sum())
+    torch.testing.assert_close(prior.nats(p, y)[~signal], nats(p)[~signal])
+    assert float(prior.mean @ v[signal].mean(0)) > 0.1
+    assert method.measured["instance_prior"] == "class"
 
 
 def test_a_classifier_may_be_told_the_code_of_the_group() -> None:

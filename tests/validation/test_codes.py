@@ -152,6 +152,8 @@ def test_a_wrong_posterior_lowers_the_elbo_and_importance_weights_make_up_for_it
 def test_a_likelihood_without_a_variance_says_what_it_needs(sample) -> None:
     with pytest.raises(InputError, match="needs the variance"):
         code_likelihood.elbo(exact(sample, variance=None))
+    with pytest.raises(InputError, match="one prior for all events"):
+        code_likelihood.elbo(exact(sample, by_class=True))
 
 
 def test_probes_find_what_the_posterior_leaves_open(sample) -> None:
