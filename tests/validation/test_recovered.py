@@ -24,6 +24,7 @@ def codes(random, *, groups=200, factor=1.0, few=50, many=600):
     shrink = counts / (counts + HALF)
     seen = truth + WIDTH * np.sqrt(HALF / counts) * random.normal(size=groups)
     deviation = WIDTH * np.sqrt(1 - shrink)
+    # The other tells groups apart, but not by the condition.
     mean = np.stack([3 - 200 * shrink * seen, random.normal(size=groups)], axis=1)
     log_var = np.stack([2 * np.log(200 * factor * deviation), np.full(groups, -9.0)], axis=1)
     return Codes.of(mean, log_var, truth, counts)
@@ -118,6 +119,26 @@ def test_a_code_that_tells_nothing_leaves_the_spread_of_the_truth():
     found = recovered(*blind, replicas=200)
     assert abs(found.correlation.value) < 4 * found.correlation.std
     assert found.resolution.value == pytest.approx(found.truth_spread, rel=0.05)
+
+
+def test_a_latent_that_has_vanished_stays_out_of_the_map():
+    """Its mean is all but 0, with a trace of the condition, and its variance 1: that of the prior."""
+    random = np.random.default_rng(8)
+    pair = []
+    for _ in range(2):
+        one = codes(random)
+        trace = 0.02 * one.truth / WIDTH + 0.01 * random.normal(size=200)
+        mean = np.column_stack([one.mean[:, 0], trace])
+        log_var = np.column_stack([np.log(one.variance[:, 0]), np.full(200, -0.05)])
+        pair.append(Codes.of(mean, log_var, one.truth, one.counts))
+    found = recovered(*pair, replicas=50)
+    assert found.slopes[1] == 0
+    assert found.calibration.value == pytest.approx(1, abs=0.15)
+    alone = recovered(*(one.only(np.array([True, False])) for one in pair), replicas=50)
+    assert found.correlation.value == alone.correlation.value
+    # Of several that tell nothing the best is taken.
+    none = [Codes.of(one.mean[:, 1:], np.log(one.variance[:, 1:]), one.truth, one.counts) for one in pair]
+    assert recovered(*none, replicas=20).slopes[0] != 0
 
 
 def test_bad_codes_are_named():

@@ -2,11 +2,13 @@
 
 A straight map truth = b + sum_j a_j code_j is fitted by least squares on groups of their own (training or
 validation) and applied to the groups that are measured. A code is the mean of a posterior, so this is the
-direction that has no bias: the truth scatters about the mean of what is known of it, with the posterior's own
-variance sum_j a_j^2 var_j. **Pulls** are residuals over that deviation. A posterior from an approximate
-likelihood may be too narrow or too wide by a factor; it is estimated on the groups of the map as the root
-mean square of their pulls, and pulls after that **calibration** stand beside. Errors: bootstrap over both
-sets of groups, the map fitted again in every draw.
+direction that has no bias: the truth scatters about the mean of what is known of it, with the posterior's
+own variance sum_j a_j^2 var_j. Numbers of the code that tell next to nothing, as those of a latent that has
+vanished, stay out of the map: of var(mean_j) + mean(var_j) less than a tenth is between groups. With their
+variance near 1 they would swamp the stated error. **Pulls** are residuals over that deviation. A posterior
+from an approximate likelihood may be too narrow or too wide by a factor; it is estimated on the groups of
+the map as the root mean square of their pulls, and pulls after that **calibration** stand beside. Errors:
+bootstrap over both sets of groups, the map fitted again in every draw.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from hepdecorr.validation.measures.numbers import ONE_SIGMA, Array, Measured, Re
 
 LEVELS = {"68.3": 1.0, "95.4": 2.0}  # per cent of a normal distribution within so many deviations
 SLICES = 4  # of group size
+TELLS = 0.1  # share of a number's variance between groups, below which it is left out of the map
 FEW = 20  # groups of a slice below which its figures say nothing
 
 
@@ -55,6 +58,10 @@ class Codes:
                 )
         return cls(m, v, t, n)
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> Codes:
+        """The same codes with some of their numbers."""
+        return Codes(self.mean[:, kept], self.variance[:, kept], self.truth, self.counts)
+
 
 @dataclass(frozen=True)
 class OfSize(Record):
@@ -76,7 +83,7 @@ class Recovered(Record):
     resolution: Measured  # root mean square of mapped code - truth
     bias: Measured  # mean of it
     truth_spread: float  # standard deviation of the truth: the resolution of a code that tells nothing
-    slopes: tuple[float, ...]  # a_j
+    slopes: tuple[float, ...]  # a_j, 0 for what is left out
     offset: float  # b
     calibration: Measured  # factor on the stated deviation, from the groups of the map
     pull_mean: Measured  # with the deviation as it is stated
@@ -114,6 +121,8 @@ def recovered(fit: Codes, test: Codes, *, replicas: int = REPLICAS, seed: int = 
     measure, or a truth without variation.
     """
     _enough(fit, test)
+    kept = told(fit)
+    fit, test = fit.only(kept), test.only(kept)
     random = np.ones((1, len(fit.truth))), np.ones((1, len(test.truth)))
     value = _figures(fit, test, *random)
     drawn = _figures(
@@ -124,14 +133,14 @@ def recovered(fit: Codes, test: Codes, *, replicas: int = REPLICAS, seed: int = 
     )
     found = {name: interval(float(one[0]), drawn[name]) for name, one in value.items()}
     beta = _map(fit, random[0])[0]
-    mapped = under(fit, test)
+    mapped = _under(fit, test)
     stated = np.abs(mapped.pull) * found["calibration"].value
     return Recovered(
         correlation=_within(found["correlation"], 1.0),
         resolution=found["resolution"],
         bias=found["bias"],
         truth_spread=float(np.std(test.truth)),
-        slopes=tuple(float(one) for one in beta[1:]),
+        slopes=_slopes(beta, kept),
         offset=float(beta[0]),
         calibration=found["calibration"],
         pull_mean=found["pull_mean"],
@@ -150,6 +159,24 @@ def recovered(fit: Codes, test: Codes, *, replicas: int = REPLICAS, seed: int = 
 
 def under(fit: Codes, test: Codes) -> Mapped:
     """The groups `test` under the map of the groups `fit`, with the calibrated deviation."""
+    kept = told(fit)
+    return _under(fit.only(kept), test.only(kept))
+
+
+def told(codes: Codes) -> npt.NDArray[np.bool_]:
+    """Which numbers of a code tell groups apart, (d,): at least the one that does so most."""
+    between, within = codes.mean.var(axis=0), codes.variance.mean(axis=0)
+    share = between / (between + within)
+    return np.asarray((share >= TELLS) | (share == share.max()))
+
+
+def _slopes(beta: Array, kept: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+    slopes = np.zeros(len(kept))
+    slopes[kept] = beta[1:]
+    return tuple(slopes.tolist())
+
+
+def _under(fit: Codes, test: Codes) -> Mapped:
     beta = _map(fit, np.ones((1, len(fit.truth))))[0]
     factor = math.sqrt(float(np.mean(np.square((_design(fit) @ beta - fit.truth) / _deviation(fit, beta)))))
     return Mapped(_design(test) @ beta, factor * _deviation(test, beta), test.truth, test.counts)
@@ -168,7 +195,7 @@ def _enough(fit: Codes, test: Codes) -> None:
         raise InputError(
             "recovered: the true condition is the same in all groups; there is nothing to recover"
         )
-    if not np.all(np.ptp(fit.mean, axis=0) > 0):
+    if not np.any(np.ptp(fit.mean, axis=0) > 0):
         raise InputError("recovered: the code is the same in all groups: it tells nothing of any condition")
 
 
