@@ -15,7 +15,7 @@ from rich.console import Console
 
 import hepdecorr.columnar
 from hepdecorr import OnnxTagger, Table
-from hepdecorr.cli import grouping, show
+from hepdecorr.cli import comparison, grouping, measuring, scan, show
 from hepdecorr.cli.steps import Analysis
 from hepdecorr.columnar.groups import GroupCodes
 from hepdecorr.columnar.scoring import table_codes, table_logits
@@ -276,3 +276,23 @@ def test_what_was_scored_with_other_codes_is_scored_again(
     ]
     first, second = (one["told-1"][np.argsort(one["event"])] for one in both)
     np.testing.assert_array_equal(first, second)
+
+
+def test_comparisons_and_scans_halve_whole_groups_as_the_report_does(
+    done: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, _ = done
+    table, seen = Table.open(steps.output / "table"), []
+    console = Console(file=io.StringIO())
+    seen.append(scan.scored(steps.config, {}, table, console=console))
+
+    def kept(_: Any, events: Any, *__: Any, **___: Any) -> None:
+        seen.append(events)
+        raise InputError("enough")
+
+    monkeypatch.setattr(measuring, "one_by_one", kept)
+    with pytest.raises(InputError, match="enough"):
+        comparison.write(steps.config, models=steps._models(), scans=[], table=table, console=console)
+    for events in seen:
+        half = measuring._halves(events)
+        assert not set(events["group"][half]) & set(events["group"][~half])

@@ -39,7 +39,7 @@ def write(
         raise InputError(f"{scores.folder}: {missing[0]} is not in it; {again}")
     more = further.found(scores, models)
     others = {name: more[name] for name in further.chosen(config, more)}  # compared as taggers are
-    ids = [*config.nuisances, "label", "weight", *EVENT_IDS]
+    ids = [*config.nuisances, "label", "weight", *EVENT_IDS, *scores.names("group")]
     events = scores.read(list(dict.fromkeys([*models, *others, *ids])))
     taggers = {name: OnnxTagger(path, base=config.base) for name, path in models.items()}
     groups: dict[str, list[str]] = {}

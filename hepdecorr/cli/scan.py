@@ -189,11 +189,11 @@ def measured(
 
 
 def scored(config: Config, taggers: dict[str, Any], table: Table, *, console: Any) -> Arrays:
-    """The test events of the table: nuisances, label, weight, event numbers, and the taggers' logits."""
+    """The test events of the table: nuisances, label, weight, numbers, groups, and the taggers' logits."""
     from hepdecorr.columnar.scoring import table_logits
 
     select = Selection("test", config.table_split)
-    names = [*config.nuisances, "label", "weight", *EVENT_IDS]
+    names = [*config.nuisances, "label", "weight", *EVENT_IDS, *table.names("group")]
     events = table.read(list(dict.fromkeys(names)), select=select)
     if not len(events["label"]):
         raise InputError(f"{table.folder}: no test events in it; give test folds, or datasets to test with")
