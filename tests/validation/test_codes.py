@@ -274,6 +274,16 @@ def test_a_variable_that_never_changes_is_left_out(sample) -> None:
     assert {"u_probe_squares", "v_probe_squares"} <= set(found.left_out)
 
 
+def test_no_probe_is_judged_on_what_it_was_fitted_on() -> None:
+    """Codes of many dimensions that tell nothing: a fit explains its own half, and not the other."""
+    random, groups = np.random.default_rng(10), 60
+    halved, truth = code_probes.halves(groups), random.standard_normal((groups, 1))
+    code = random.standard_normal((groups, 20))
+    assert code_probes.u_probe(code, truth, halved).mean.value > 1.3
+    assert code_probes.v_prediction(code, truth, np.arange(groups), halved).mean.value > 1.3
+    assert code_probes.told(code, code_probes.Binned.of(truth[:, 0], halved.fit), halved).mean() < -0.3
+
+
 def test_errors_are_those_of_groups() -> None:
     random = np.random.default_rng(8)
     common = np.repeat(random.standard_normal(400), 25)  # events of a group are alike
