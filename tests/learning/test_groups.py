@@ -269,7 +269,9 @@ def test_the_bill_of_weighted_groups_is_that_of_a_loop(of: str) -> None:
     x, w = torch.randn(8, 2), torch.tensor([0.5, 2.0, -1.0, 1.5, 0.0, 1.0, 3.0, -0.2])
     w = w if of == "all" else -w.abs()
     inferred = net.infer(x, among, generator=seeded(2))
-    found = {name: float(value) for name, value in bill(net, inferred, x, among, w=w, y=torch.ones(8)).items()}
+    found = {
+        name: float(value) for name, value in bill(net, inferred, x, among, w=w, y=torch.ones(8)).items()
+    }
     normal, unit = torch.distributions.Normal, torch.distributions.Normal(0.0, 1.0)
     known, kept = {"reconstruct": 0.0, "kl_group": 0.0, "kl_instance": 0.0}, w.clamp_min(0)
     density = [normal(p.mean, (0.5 * p.log_var).exp()) for p in (inferred.group, inferred.instance)]

@@ -274,6 +274,13 @@ def test_a_variable_that_never_changes_is_left_out(sample) -> None:
     assert {"u_probe_squares", "v_probe_squares"} <= set(found.left_out)
 
 
+def test_with_a_prior_for_each_class_no_divergence_from_one_is_given() -> None:
+    one = replace(exact(drawn(30, seed=3, size=4)), by_class=True)
+    found = evaluate_codes(one)
+    assert {"elbo", "likelihood", "kl_instance"} <= set(found.left_out)
+    assert "kl_group" in found.figures
+
+
 def test_no_probe_is_judged_on_what_it_was_fitted_on() -> None:
     """Codes of many dimensions that tell nothing: a fit explains its own half, and not the other."""
     random, groups = np.random.default_rng(10), 60

@@ -228,7 +228,9 @@ def _gap(work: _Work) -> dict[str, Measured]:
 def _divergences(work: _Work) -> dict[str, Measured]:
     one = work.one
     found = {"kl_group": of_units(one.code.divergence(), np.ones(one.groups), seed=work.seed)}
-    if one.encode is not None:
+    if one.by_class:
+        work.left_out["kl_instance"] = "p(v) of this tagger is one for each class, and no unit Gaussian"
+    elif one.encode is not None:
         inner = one.instances(one.code.mean).divergence()
         found["kl_instance"] = of_units(in_groups(inner, one.group, one.groups), one.counts, seed=work.seed)
     return found
