@@ -74,13 +74,13 @@ SPECTRA = (
 
 CODES = (
     "A straight map from the code to the condition, fitted by least squares on groups of the training "
-    "table, is applied to every {of} of the test; numbers of the code that tell groups next to nothing "
-    "apart stay out. Resolution: root mean square of what is left; truth: standard deviation of the "
-    "condition, the resolution of a code that tells nothing. Pull: what is left over the posterior's "
-    "own deviation, carried through the map. Calibration: factor on that deviation, root mean square of "
-    "the pulls on the groups of the map; 'calibrated' is after it. Shares within one and two "
-    "deviations: 68.3 and 95.4 % if the errors are right. Errors: bootstrap over the groups of map and "
-    "test; of shares Clopper-Pearson."
+    "table, is applied to every {of} of the test. Resolution: root mean square of what is left; truth: "
+    "standard deviation of the condition, the resolution of a code that tells nothing. Pull: what is "
+    "left over the posterior's own deviation, carried through the map for those numbers of the code "
+    "that tell groups apart. Calibration: factor on that deviation, root mean square of the pulls on "
+    "the groups of the map; 'calibrated' is after it. Shares within one and two deviations: 68.3 and "
+    "95.4 % if the errors are right. Errors: bootstrap over the groups of map and test; of shares "
+    "Clopper-Pearson."
 )
 
 THINNED = (

@@ -3,18 +3,19 @@
 A straight map truth = b + sum_j a_j code_j is fitted by least squares on groups of their own (training or
 validation) and applied to the groups that are measured. A code is the mean of a posterior, so this is the
 direction that has no bias: the truth scatters about the mean of what is known of it, with the posterior's
-own variance sum_j a_j^2 var_j. Numbers of the code that tell next to nothing, as those of a latent that has
-vanished, stay out of the map: of var(mean_j) + mean(var_j) less than a tenth is between groups. With their
-variance near 1 they would swamp the stated error. **Pulls** are residuals over that deviation. A posterior
-from an approximate likelihood may be too narrow or too wide by a factor; it is estimated on the groups of
-the map as the root mean square of their pulls, and pulls after that **calibration** stand beside. Errors:
-bootstrap over both sets of groups, the map fitted again in every draw.
+own variance sum_j a_j^2 var_j. Numbers that tell groups next to nothing apart, as those of a latent that
+has vanished (of var(mean_j) + mean(var_j) less than a tenth is between groups), may help the map with a
+trace in their mean, but state no error: their variance near 1, under the steep slope of a trace, would
+swamp that of the others. **Pulls** are residuals over that deviation. A posterior from an approximate
+likelihood may be too narrow or too wide by a factor; it is estimated on the groups of the map as the root
+mean square of their pulls, and pulls after that **calibration** stand beside. Errors: bootstrap over both
+sets of groups, the map fitted again in every draw.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from hepdecorr.validation.measures.numbers import ONE_SIGMA, Array, Measured, Re
 
 LEVELS = {"68.3": 1.0, "95.4": 2.0}  # per cent of a normal distribution within so many deviations
 SLICES = 4  # of group size
-TELLS = 0.1  # share of a number's variance between groups, below which it is left out of the map
+TELLS = 0.1  # share of a number's variance between groups, below which it states no error
 FEW = 20  # groups of a slice below which its figures say nothing
 
 
@@ -58,9 +59,9 @@ class Codes:
                 )
         return cls(m, v, t, n)
 
-    def only(self, kept: npt.NDArray[np.bool_]) -> Codes:
-        """The same codes with some of their numbers."""
-        return Codes(self.mean[:, kept], self.variance[:, kept], self.truth, self.counts)
+    def stated_by(self, kept: npt.NDArray[np.bool_]) -> Codes:
+        """The same codes, with an error of some of their numbers alone."""
+        return replace(self, variance=np.where(kept, self.variance, 0.0))
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Recovered(Record):
     resolution: Measured  # root mean square of mapped code - truth
     bias: Measured  # mean of it
     truth_spread: float  # standard deviation of the truth: the resolution of a code that tells nothing
-    slopes: tuple[float, ...]  # a_j, 0 for what is left out
+    slopes: tuple[float, ...]  # a_j
     offset: float  # b
     calibration: Measured  # factor on the stated deviation, from the groups of the map
     pull_mean: Measured  # with the deviation as it is stated
@@ -122,7 +123,7 @@ def recovered(fit: Codes, test: Codes, *, replicas: int = REPLICAS, seed: int = 
     """
     _enough(fit, test)
     kept = told(fit)
-    fit, test = fit.only(kept), test.only(kept)
+    fit, test = fit.stated_by(kept), test.stated_by(kept)
     random = np.ones((1, len(fit.truth))), np.ones((1, len(test.truth)))
     value = _figures(fit, test, *random)
     drawn = _figures(
@@ -140,7 +141,7 @@ def recovered(fit: Codes, test: Codes, *, replicas: int = REPLICAS, seed: int = 
         resolution=found["resolution"],
         bias=found["bias"],
         truth_spread=float(np.std(test.truth)),
-        slopes=_slopes(beta, kept),
+        slopes=tuple(float(one) for one in beta[1:]),
         offset=float(beta[0]),
         calibration=found["calibration"],
         pull_mean=found["pull_mean"],
@@ -160,7 +161,7 @@ def recovered(fit: Codes, test: Codes, *, replicas: int = REPLICAS, seed: int = 
 def under(fit: Codes, test: Codes) -> Mapped:
     """The groups `test` under the map of the groups `fit`, with the calibrated deviation."""
     kept = told(fit)
-    return _under(fit.only(kept), test.only(kept))
+    return _under(fit.stated_by(kept), test.stated_by(kept))
 
 
 def told(codes: Codes) -> npt.NDArray[np.bool_]:
@@ -168,12 +169,6 @@ def told(codes: Codes) -> npt.NDArray[np.bool_]:
     between, within = codes.mean.var(axis=0), codes.variance.mean(axis=0)
     share = between / (between + within)
     return np.asarray((share >= TELLS) | (share == share.max()))
-
-
-def _slopes(beta: Array, kept: npt.NDArray[np.bool_]) -> tuple[float, ...]:
-    slopes = np.zeros(len(kept))
-    slopes[kept] = beta[1:]
-    return tuple(slopes.tolist())
 
 
 def _under(fit: Codes, test: Codes) -> Mapped:
