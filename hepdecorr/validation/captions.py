@@ -238,9 +238,10 @@ CAPTIONS = {
     "translations": (
         "Events translated to another group",
         (
-            "Each column: events of a source group, events of the target group, the source's events with the "
-            "target's group variables as the process makes them, and as the tagger (first seed) makes them. "
-            "The better the last two agree, point by point, the better group and instance are kept apart."
+            "A row is a tagger, a panel a pair of groups; from left to right: events of the source group, "
+            "events of the target group, the source's events with the target's group variables as the "
+            "process makes them, and as the tagger (first seed) makes them; lines join what is one event. The "
+            "better the last two agree, the better group and instance are kept apart."
         ),
     ),
 }

@@ -83,7 +83,8 @@ def write_codes(folder: Path, content: CodesInput) -> Path:
         body += _boxes(content, name, taggers, figures)
     if content.moved:
         body.append(page.heading("Translation"))
-        body.append(figures.add(plots.translations(content.moved, feature=content.feature), "translations"))
+        drawn = plots.translations(content.moved, feature=content.feature, titles=content.titles)
+        body.append(figures.add(drawn, "translations"))
     body += _differences(differences)
     body += provenance(content.command, content.versions, content.config_text)
     told = json.dumps(numbers(content, differences), indent=1) + "\n"

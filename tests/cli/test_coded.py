@@ -19,8 +19,10 @@ from hepdecorr.columnar.group_decoding import GroupDecoding
 from hepdecorr.config import Config, load
 from hepdecorr.errors import InputError
 from hepdecorr.samples.exam_scores import generate
+from hepdecorr.validation import plots
 from hepdecorr.validation.measures.code_evaluation import FIGURES
 from hepdecorr.validation.measures.processes import exam_scores
+from hepdecorr.validation.plots.codes import Moved as translated
 
 ROOT = Path(__file__).parents[2]
 making = load_file(ROOT / "tests" / "cli" / "making_coders.py")
@@ -112,6 +114,13 @@ def test_the_page_says_how_all_taggers_and_seeds_compare(folder: Path, told: dic
     for stem in ("codes_Both", "translations"):
         for kind in ("pdf", "png"):
             assert (home / "figures" / f"{stem}.{kind}").stat().st_size > 5000
+
+
+def test_the_figure_of_translations_names_taggers_by_their_titles() -> None:
+    some = np.arange(3.0)
+    found = {name: [translated(some, some + 1, some + 2, some + 3)] for name in ("told", "blind")}
+    drawn = plots.translations(found, feature="x", titles={"told": "Told"})
+    assert [ax.get_title(loc="left") for ax in drawn.axes] == ["Told", "blind"]
 
 
 def test_a_figure_is_that_of_the_arrays(folder: Path, told: dict) -> None:

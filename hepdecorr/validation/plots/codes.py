@@ -86,7 +86,9 @@ def _box(ax: Axes, row: int, found: Sequence[Measured]) -> None:
 
 
 @styled
-def translations(found: Mapping[str, Sequence[Moved]], *, feature: str) -> Figure:
+def translations(
+    found: Mapping[str, Sequence[Moved]], *, feature: str, titles: Mapping[str, str] | None = None
+) -> Figure:
     """One row a tagger, one panel a pair of groups (figure 3 of the context-aware VAE's paper)."""
     if not found or not all(found.values()):
         raise InputError("translations: no translated groups; give at least one pair for each tagger")
@@ -110,6 +112,6 @@ def translations(found: Mapping[str, Sequence[Moved]], *, feature: str) -> Figur
             ax.set_xlim(-0.5, 3.5)
             ax.set_xticks(range(len(kinds)), kinds, fontsize=8)
             ax.minorticks_off()
-        axes[row][0].set_title(name, loc="left", fontsize=9)
+        axes[row][0].set_title((titles or {}).get(name, name), loc="left", fontsize=9)
         axes[row][0].set_ylabel(feature)
     return drawn
