@@ -163,14 +163,27 @@ class Truth(_Section):
     instance: list[str] = []
     process: str = ""  # of both, without noise: exam_scores, or my_process.py:made
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Truth:
+        if both := [name for name in self.group if name in self.instance]:
+            raise ValueError(f"{both[0]!r} stands in group and in instance; a variable is of one of them")
+        if self.process and not (self.group and self.instance):
+            raise ValueError("'process' makes events of 'group' and 'instance'; name variables of both")
+        return self
+
 
 class Groups(_Section):
     """What groups events: all of a group share a fold, and taggers that learn from groups get them whole."""
 
-    of: str | list[str] = Field(
-        min_length=1
-    )  # branches or features of whole numbers; event: run, lumi, event
+    of: str | list[str]  # branches or features of whole numbers; event: run, lumi, event
     truth: Truth = Truth()
+
+    @field_validator("of")
+    @classmethod
+    def _named(cls, value: str | list[str]) -> str | list[str]:
+        if not value or not all(value):
+            raise ValueError("name the branch or feature that says which group an event is of, as run")
+        return value
 
     @property
     def names(self) -> list[str]:
@@ -309,7 +322,8 @@ class Config(_Section):
         # A representation of groups can be learnt and judged without any signal.
         alone = info.data.get("groups", ...) is not None and not value.has_signal
         if not value.tests_on_signal and not alone:
-            raise ValueError("no dataset of label 'signal' to test with; both classes are needed")
+            need = "both classes are needed, unless there is a section 'groups'"
+            raise ValueError(f"no dataset of label 'signal' to test with; {need}")
         return value
 
     @field_validator("working_points")

@@ -288,7 +288,9 @@ def finish_table(
         total = totals.get(d.name, {"events": 0, "rows": 0, "sumw": 0.0, "cutflow": {}})
         if not total["rows"]:
             flow = ", ".join(f"{k}: {v}" for k, v in total["cutflow"].items())
-            raise InputError(f"dataset {d.name!r}: no event is left ({flow or 'its files have no events'})")
+            mend = "loosen 'selection'" if total["events"] else "look at its files"
+            flow = flow or "its files have no events"
+            raise InputError(f"dataset {d.name!r}: no event is left ({flow}); {mend}")
         content[d.name] = {**total, **describe(d), "read_sumw": total["sumw"]}
     shards = [Shard(**c["shard"]) for c in chunks if c["shard"] is not None]
     if found := conventions.agreed(chunks):

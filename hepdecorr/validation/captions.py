@@ -240,8 +240,8 @@ CAPTIONS = {
         (
             "A row is a tagger, a panel a pair of groups; from left to right: events of the source group, "
             "events of the target group, the source's events with the target's group variables as the "
-            "process makes them, and as the tagger (first seed) makes them; lines join what is one event. The "
-            "better the last two agree, the better group and instance are kept apart."
+            "process makes them, and as the tagger (first seed) makes them; lines join what is one event. "
+            "The better the last two agree, the better group and instance are kept apart."
         ),
     ),
 }

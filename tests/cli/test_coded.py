@@ -215,7 +215,7 @@ def test_what_cannot_be_measured_is_refused(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"groups.truth.process.*no 'exam_score'.*exam_scores"):
         Analysis(wrong, console=Console(quiet=True), only=[])
     with pytest.raises(InputError, match="differ within"):
-        measured(folder, "told-1", changed=("groups.truth.group=[v]",))
+        measured(folder, "told-1", changed=("groups.truth.group=[v]", "groups.truth.instance=[mu]"))
     with pytest.raises(InputError, match="no tagger 'bllnd'"):
         config(folder, "report.codes={Both: [bllnd]}")
     with pytest.raises(InputError, match="no test events"):

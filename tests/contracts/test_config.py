@@ -152,8 +152,10 @@ def test_groups_are_named_by_one_or_several(tmp_path: Path) -> None:
     ("groups", "message"),
     [
         ("{oft: run}", r"groups\.oft: unknown key; did you mean 'of'"),
-        ("{of: []}", r"groups\.of: .*at least 1 item"),
-        ("{of: ''}", r"groups\.of: .*at least 1 "),
+        ("{of: []}", r"groups\.of: name the branch or feature"),
+        ("{of: ''}", r"groups\.of: name the branch or feature"),
+        ("{of: run, truth: {group: [mbc], instance: [mbc]}}", r"groups\.truth: 'mbc' stands in group and in"),
+        ("{of: run, truth: {group: [mbc], process: made}}", r"groups\.truth: 'process' .* name variables"),
         ("{of: 3}", r"groups\.of"),
         ("{of: run, truth: {grup: [mbc]}}", r"groups\.truth\.grup: unknown key; did you mean 'group'"),
     ],
