@@ -37,9 +37,9 @@ class InstanceEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if sees not in SEEN:
-            raise InputError(f"instance_encoder: no sees {sees!r}{suggest(sees, SEEN)}")
+            raise InputError(f"no sees {sees!r}{suggest(sees, SEEN)}")
         if not isinstance(conditional, bool):
-            raise InputError(f"instance_encoder: conditional is true or false, not {conditional!r}")
+            raise InputError(f"conditional is true or false, not {conditional!r}")
         self.conditional, self.by_summands = conditional, sees == "summands"
         entering = (summands if self.by_summands else features) + (group if conditional else 0)
         self.net = layers(entering, 2 * latents, hidden=hidden, activation=activation)
