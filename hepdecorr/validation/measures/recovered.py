@@ -8,8 +8,9 @@ has vanished (of var(mean_j) + mean(var_j) less than a tenth is between groups),
 trace in their mean, but state no error: their variance near 1, under the steep slope of a trace, would
 swamp that of the others. **Pulls** are residuals over that deviation. A posterior from an approximate
 likelihood may be too narrow or too wide by a factor; it is estimated on the groups of the map as the root
-mean square of their pulls, and pulls after that **calibration** stand beside. Errors: bootstrap over both
-sets of groups, the map fitted again in every draw.
+mean square of their pulls, each under the map of the others (the residual over 1 - h with the leverage h;
+Allen, Technometrics 16 (1974) 125), and pulls after that **calibration** stand beside. Errors: bootstrap
+over both sets of groups, the map fitted again in every draw.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from hepdecorr.validation.measures.numbers import ONE_SIGMA, Array, Measured, Re
 
 LEVELS = {"68.3": 1.0, "95.4": 2.0}  # per cent of a normal distribution within so many deviations
 SLICES = 4  # of group size
+LEAST = 0.05  # of a group's residual that the map may leave; one that it passes through has no other
 TELLS = 0.1  # share of a number's variance between groups, below which it states no error
 FEW = 20  # groups of a slice below which its figures say nothing
 
@@ -173,7 +175,7 @@ def told(codes: Codes) -> npt.NDArray[np.bool_]:
 
 def _under(fit: Codes, test: Codes) -> Mapped:
     beta = _map(fit, np.ones((1, len(fit.truth))))[0]
-    factor = math.sqrt(float(np.mean(np.square((_design(fit) @ beta - fit.truth) / _deviation(fit, beta)))))
+    factor = float(_calibration(fit, np.ones((1, len(fit.truth))))[0])
     return Mapped(_design(test) @ beta, factor * _deviation(test, beta), test.truth, test.counts)
 
 
@@ -206,11 +208,25 @@ def _deviation(codes: Codes, beta: Array) -> Array:
 def _map(codes: Codes, times: Array) -> Array:
     """Least squares in every draw, (draws, d + 1)."""
     x = _design(codes)
+    right = times @ (x * codes.truth[:, None])
+    return np.asarray((_inverse(x, times) @ right[:, :, None])[:, :, 0])
+
+
+def _inverse(x: Array, times: Array) -> Array:
     products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
     matrices = (times @ products).reshape(len(times), x.shape[1], x.shape[1])
     # A draw may hold too few different groups: the pseudo-inverse takes the shortest map.
-    inverse = np.linalg.pinv(matrices, hermitian=True)
-    return np.asarray((inverse @ (times @ (x * codes.truth[:, None]))[:, :, None])[:, :, 0])
+    return np.asarray(np.linalg.pinv(matrices, hermitian=True))
+
+
+def _calibration(codes: Codes, times: Array) -> Array:
+    """Root mean square of the pulls in every draw, each group under the map of the others: (draws,)."""
+    x, beta = _design(codes), _map(codes, times)
+    # A draw's copies of a group are left out together.
+    leverage = times * np.einsum("nd,rde,ne->rn", x, _inverse(x, times), x, optimize=True)
+    residual = (beta @ x.T - codes.truth) / np.maximum(1 - leverage, LEAST)
+    squares = np.square(residual / _deviation(codes, beta))
+    return np.asarray(np.sqrt((times * squares).sum(axis=1) / times.sum(axis=1)))
 
 
 def _figures(fit: Codes, test: Codes, fit_times: Array, times: Array) -> dict[str, Array]:
@@ -220,8 +236,7 @@ def _figures(fit: Codes, test: Codes, fit_times: Array, times: Array) -> dict[st
     def mean(values: Array, weights: Array) -> Array:
         return np.asarray((weights * values).sum(axis=1) / weights.sum(axis=1))
 
-    own = (beta @ _design(fit).T - fit.truth) / _deviation(fit, beta)
-    calibration = np.sqrt(mean(own**2, fit_times))
+    calibration = _calibration(fit, fit_times)
     value, deviation = beta @ _design(test).T, _deviation(test, beta)
     residual = value - test.truth
     pull = residual / deviation
