@@ -149,6 +149,13 @@ class Events:
         other.__dict__.update(self.__dict__, _rows=rows, _width=x.shape[1], form=Form(tuple(features)))
         return other
 
+    def with_nuisances(self, z: Tensor, *, names: Sequence[str]) -> Events:
+        """The same events with further nuisances (n, k), behind those there are."""
+        other = object.__new__(Events)
+        rows = torch.cat([self._rows[:, :-3], z.float(), self._rows[:, -3:]], 1)
+        other.__dict__.update(self.__dict__, _rows=rows, nuisances=[*self.nuisances, *names])
+        return other
+
     def loose(self) -> Events:
         """The same events, whose batches need not hold whole groups: as without `whole`."""
         other = object.__new__(Events)

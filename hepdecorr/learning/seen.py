@@ -35,6 +35,19 @@ def seen_whole(data: Data, view: WholeView, *, names: Sequence[str], factor: Fac
     return _seen(data, viewed, view, names=names, factor=factor)
 
 
+def beside(data: Data, view: WholeView, *, names: Sequence[str]) -> Data:
+    """Data of whole groups with further nuisances, the columns of a view; names: of these."""
+    train: Any = data.train
+
+    def with_more(events: Events) -> Events:
+        with torch.no_grad():
+            z = torch.cat([view(b) for b in events.batches(CHUNK, shuffle=False)])
+        return events.with_nuisances(z, names=names)
+
+    made = BesideStream(train, view, names) if isinstance(train, Streamed) else with_more(train)
+    return Data(made, with_more(data.validation))  # type: ignore[arg-type]
+
+
 def _seen(
     data: Data,
     viewed: Callable[[Events], Tensor],
@@ -44,7 +57,7 @@ def _seen(
     factor: Factor | None,
 ) -> Data:
     train: Any = data.train
-    if isinstance(train, Streamed):
+    if isinstance(train, Streamed | BesideStream):
         train = SeenStream(train, view, factor)
     else:
         train = _viewed(train, viewed, names, factor)
@@ -62,7 +75,9 @@ def _viewed(
 class SeenStream:
     """Streamed events, viewed batch by batch."""
 
-    def __init__(self, events: Streamed, view: WholeView, factor: Factor | None = None) -> None:
+    def __init__(
+        self, events: Streamed | BesideStream, view: WholeView, factor: Factor | None = None
+    ) -> None:
         self._events, self._view, self._factor = events, view, factor
         self.nuisances, self.whole = events.nuisances, events.whole
 
@@ -86,3 +101,31 @@ class SeenStream:
     def _seen(self, b: Batch) -> Batch:
         x = self._view(b)
         return b._replace(x=x, w=b.w if self._factor is None else b.w * self._factor(x))
+
+
+class BesideStream:
+    """Streamed events in whole groups with further nuisances, viewed batch by batch."""
+
+    def __init__(self, events: Streamed, view: WholeView, names: Sequence[str]) -> None:
+        self._events, self._view = events, view
+        self.nuisances, self.whole = [*events.nuisances, *names], events.whole
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def turns(self, size: int) -> int:
+        """How many batches `batches(size)` gives."""
+        return self._events.turns(size)
+
+    def batches(self, size: int, *, generator: Generator | None = None) -> Iterator[Batch]:
+        """As of the events themselves."""
+        for b in self._events.batches(size, generator=generator):
+            yield self._beside(b)
+
+    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
+        """As of the events themselves."""
+        return self._beside(self._events.sample(rows, generator=generator))
+
+    @torch.no_grad()
+    def _beside(self, b: Batch) -> Batch:
+        return b._replace(z=torch.cat([b.z, self._view(b)], 1))

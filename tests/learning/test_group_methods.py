@@ -210,6 +210,7 @@ def test_the_graphs_give_the_codes_of_training_and_the_features_back(
     assert np.sqrt(np.mean(missed**2)) < 1.5 * math.sqrt(method.measured["variance"][0])
 
 
+CLASSES = ("background", "signal")
 OWN_BATCHES = {"type": "LeaveOneOut", "batch": 100, "steps": 2}
 TOGETHER = {"type": "LeaveOneOut", "update": "reversal"}
 EXAMS = {"features": ["score"], "decoder": "ExamScores"}
@@ -355,3 +356,35 @@ if __name__ == "__main__":
     assert 30 < int(told) < 50
     assert int(told) == int(exported)
     assert math.isfinite(float(elbo))
+
+
+def test_terms_may_free_each_class_of_the_code_of_its_group() -> None:
+    data = Data(shifted_groups(120, seed=1), shifted_groups(60, seed=2))
+    # Codes of events that do not know their group move with it, and so does the classifier.
+    spec = CONTEXTUAL["representation"] | {"training": {"epochs": 6}}
+    spec |= {"instance_encoder": {"conditional": False}}
+    terms = [{"type": "DisCo", "nuisance": "group_0", "given": one, "strength": 20} for one in CLASSES]
+    found = {}
+    for name, own in (("free", terms), ("bound", [])):
+        torch.manual_seed(1)
+        method = Contextual(**CONTEXTUAL | {"representation": spec}, terms=own)
+        method.learn(data, Play(seed=1))
+        b = data.validation.all
+        with torch.no_grad():
+            rows = method.rows(b)
+            logit, code = method.logit(rows), rows[:, 2]
+        background = b.y == 0
+        found[name] = abs(float(torch.corrcoef(torch.stack([logit, code])[:, background])[0, 1]))
+        assert method.freed == (["group_0"] if own else [])
+    assert found["free"] < 0.15 < 0.4 < found["bound"], found
+    assert data.train.nuisances == ["shift"]
+
+
+def test_events_get_further_nuisances_beside_their_own() -> None:
+    events = shifted_groups(20, seed=3)
+    more = events.with_nuisances(torch.arange(len(events))[:, None], names=["number"])
+    assert more.nuisances == ["shift", "number"]
+    torch.testing.assert_close(more.all.z[:, :1], events.all.z)
+    torch.testing.assert_close(more.all.z[:, 1], torch.arange(len(events)).float())
+    for name in ("x", "y", "w", "group", "r"):
+        torch.testing.assert_close(getattr(more.all, name), getattr(events.all, name))

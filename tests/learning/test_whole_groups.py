@@ -17,7 +17,7 @@ from hepdecorr.card import Nuisance
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
 from hepdecorr.learning import Batch, Data, Events, Layout, Play, Streamed, Trained, finish, load, train
-from hepdecorr.learning.seen import seen_whole
+from hepdecorr.learning.seen import beside, seen_whole
 from hepdecorr.learning.whole import Whole, shared_out
 from hepdecorr.table import Selection, Split, Table
 
@@ -222,6 +222,22 @@ def test_values_that_are_not_finite_are_named_before_groups_are_sorted(make_tabl
     table = make_table(mass=mass, group=np.arange(2400) // 5)
     with pytest.raises(InputError, match=r"parquet: nuisance 'mass' is not finite in 1 of"):
         Streamed(table, Layout.of(table).with_whole("GroupVAE"))
+
+
+def test_streamed_groups_get_the_further_nuisances_of_those_in_memory(make_table) -> None:
+    """What a view of whole groups makes of them: here how many rows each has."""
+    memory, stream = straddling(make_table)
+
+    def view(b: Batch) -> torch.Tensor:
+        return torch.bincount(b.group)[b.group].float()[:, None]
+
+    ours, theirs = (beside(Data(train, memory), view, names=["size"]).train for train in (stream, memory))
+    assert list(ours.nuisances) == list(theirs.nuisances) == [*memory.nuisances, "size"]
+    parts = zip(ours.batches(200, generator=seeded()), theirs.batches(200, generator=seeded()), strict=True)
+    for a, b in parts:
+        torch.testing.assert_close(a.z, b.z)
+        torch.testing.assert_close(a.z[:, -1:], view(a))
+    torch.testing.assert_close(ours.sample(50, generator=seeded()).z, theirs.sample(50, generator=seeded()).z)
 
 
 def test_a_full_disk_is_told_of(make_table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from hepdecorr.learning.groups.representation import Decoded, GroupCoding, Group
 from hepdecorr.learning.methods.group_vae import check_columns
 from hepdecorr.learning.methods.method import Method
 from hepdecorr.learning.methods.tagger import Tagger
-from hepdecorr.learning.seen import seen_whole
+from hepdecorr.learning.seen import beside, seen_whole
 from hepdecorr.learning.training import Play
 
 
@@ -33,6 +33,9 @@ class Contextual(Method):
     latents as `of` has features and the decoder a small variance.  network, terms, training, weigh: of the
     classifier, a Tagger on the means of the instance codes, given the mean of the group's code, and the
     features that are left.  told: the classifier is told the group's code itself, too.
+
+    Terms may also name the group's code as nuisances, group_0, group_1, ...: with
+    {type: DisCo, nuisance: [group_0, group_1], given: signal} signal is not to depend on its group.
     """
 
     whole = True
@@ -64,11 +67,12 @@ class Contextual(Method):
         if not isinstance(told, bool):
             raise InputError(f"told is true or false, not {told!r}")
         self.told = told
-        groups = [f"group_{k}" for k in range(self.context)] if told else []
-        self.names = [*codes, *left, *groups]
+        groups = [f"group_{k}" for k in range(self.context)]
+        self.names = [*codes, *left, *(groups if told else [])]
+        self.freed = groups if _named(terms) & set(groups) else []
         self.classifier = Tagger(
             features=self.names,
-            nuisances=nuisances,
+            nuisances=[*nuisances, *self.freed],
             terms=terms,
             network=network,
             training=training,
@@ -87,6 +91,8 @@ class Contextual(Method):
         record = self.representation.learn(data, play)
         self.representation.eval().requires_grad_(False)
         self.measured = record["measured"] = self.representation.measured(data.validation.all)
+        if self.freed:
+            data = beside(data, lambda b: self.rows(b)[:, self.width :], names=self.freed)
         told = seen_whole(data, lambda b: self.kept(self.rows(b)), names=self.names)
         if isinstance(told.train, Events):
             # Batches of a few groups would differ in their signal, and in what is left of the groups.
@@ -135,6 +141,12 @@ class Contextual(Method):
         if self.told:
             parts.append(x[:, self.width :])
         return torch.cat(parts, 1)
+
+
+def _named(terms: Sequence[Any]) -> set[str]:
+    """The nuisances that terms name; what is no list of terms is the classifier's to tell."""
+    named = [spec.get("nuisance", ()) for spec in terms if isinstance(spec, Mapping)]
+    return {one for names in named for one in ([names] if isinstance(names, str) else names)}
 
 
 def _represent(
