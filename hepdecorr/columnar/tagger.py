@@ -274,6 +274,11 @@ class OnnxTagger:
                 "'codes = hepdecorr.columnar.group_codes(fileset, tagger)', or of events that hold whole "
                 "groups, 'codes = tagger.codes(events)', and give them: 'tagger(events, groups=codes)'"
             )
+        if not isinstance(groups, GroupCodes):
+            raise InputError(
+                f"{self.source}: groups are the codes that tagger.codes(events) or "
+                f"hepdecorr.columnar.group_codes(fileset, tagger) give, not {type(groups).__name__}"
+            )
         groups.check(self.sha256)
         return groups.of(self._ids(rows))
 

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from hepdecorr.learning.batches import LARGEST_SAMPLE, Batch, Data, Events
 from hepdecorr.learning.methods.judging import CHUNK, chunks
 from hepdecorr.learning.streaming import Streamed
+from hepdecorr.learning.whole import Whole
 
 View = Callable[[Tensor], Tensor]  # rows (n, width) -> rows (n, other width)
 WholeView = Callable[[Batch], Tensor]  # a batch of whole groups -> rows (n, other width)
@@ -44,8 +45,12 @@ def beside(data: Data, view: WholeView, *, names: Sequence[str]) -> Data:
             z = torch.cat([view(b) for b in events.batches(CHUNK, shuffle=False)])
         return events.with_nuisances(z, names=names)
 
-    made = BesideStream(train, view, names) if isinstance(train, Streamed) else with_more(train)
-    return Data(made, with_more(data.validation))  # type: ignore[arg-type]
+    if isinstance(train, Streamed):
+        more = [*train.nuisances, *names]
+        train = SeenStream(train, lambda b: b._replace(z=torch.cat([b.z, view(b)], 1)), nuisances=more)
+    else:
+        train = with_more(train)
+    return Data(train, with_more(data.validation))
 
 
 def _seen(
@@ -57,8 +62,13 @@ def _seen(
     factor: Factor | None,
 ) -> Data:
     train: Any = data.train
-    if isinstance(train, Streamed | BesideStream):
-        train = SeenStream(train, view, factor)
+    if isinstance(train, Streamed | SeenStream):
+
+        def see(b: Batch) -> Batch:
+            x = view(b)
+            return b._replace(x=x, w=b.w if factor is None else b.w * factor(x))
+
+        train = SeenStream(train, see, nuisances=train.nuisances)
     else:
         train = _viewed(train, viewed, names, factor)
     return Data(train, _viewed(data.validation, viewed, names, factor))
@@ -73,13 +83,14 @@ def _viewed(
 
 
 class SeenStream:
-    """Streamed events, viewed batch by batch."""
+    """Streamed events, each batch of which is changed by `see`; nuisances: their names afterwards."""
 
     def __init__(
-        self, events: Streamed | BesideStream, view: WholeView, factor: Factor | None = None
+        self, events: Streamed | SeenStream, see: Callable[[Batch], Batch], *, nuisances: Sequence[str]
     ) -> None:
-        self._events, self._view, self._factor = events, view, factor
-        self.nuisances, self.whole = events.nuisances, events.whole
+        self._events, self._see = events, see
+        self.nuisances = list(nuisances)
+        self.whole: Whole | None = events.whole
 
     def __len__(self) -> int:
         return len(self._events)
@@ -99,33 +110,4 @@ class SeenStream:
 
     @torch.no_grad()
     def _seen(self, b: Batch) -> Batch:
-        x = self._view(b)
-        return b._replace(x=x, w=b.w if self._factor is None else b.w * self._factor(x))
-
-
-class BesideStream:
-    """Streamed events in whole groups with further nuisances, viewed batch by batch."""
-
-    def __init__(self, events: Streamed, view: WholeView, names: Sequence[str]) -> None:
-        self._events, self._view = events, view
-        self.nuisances, self.whole = [*events.nuisances, *names], events.whole
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def turns(self, size: int) -> int:
-        """How many batches `batches(size)` gives."""
-        return self._events.turns(size)
-
-    def batches(self, size: int, *, generator: Generator | None = None) -> Iterator[Batch]:
-        """As of the events themselves."""
-        for b in self._events.batches(size, generator=generator):
-            yield self._beside(b)
-
-    def sample(self, rows: int = LARGEST_SAMPLE, *, generator: Generator | None = None) -> Batch:
-        """As of the events themselves."""
-        return self._beside(self._events.sample(rows, generator=generator))
-
-    @torch.no_grad()
-    def _beside(self, b: Batch) -> Batch:
-        return b._replace(z=torch.cat([b.z, self._view(b)], 1))
+        return self._see(b)

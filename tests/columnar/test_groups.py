@@ -260,6 +260,8 @@ def test_a_tagger_takes_its_own_codes_only(
     other = OnnxTagger(making.grouped_model(tmp_path / "other", seed=4), base=code)
     with pytest.raises(InputError, match="these are codes of another tagger"):
         other(events, groups=at_once)
+    with pytest.raises(InputError, match=r"groups are the codes that .*, not ndarray"):
+        tagger(events, groups=at_once.mean)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="these are sums of another tagger"):
         other.pool(tagger.summed(events))
     with pytest.raises(
