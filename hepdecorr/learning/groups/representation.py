@@ -171,6 +171,11 @@ class GroupRepresentation(nn.Module):
             start += len(part)
         return self.net.encoder.pool(sums, counted(group, groups=groups))
 
+    @torch.no_grad()
+    def with_codes(self, b: Batch) -> Tensor:
+        """Raw rows of whole groups with the mean of each one's code behind, (n, width + d_u)."""
+        return torch.cat([b.x, self.codes(b.x, b.group).mean.index_select(0, b.group)], 1)
+
     def members(self, x: Tensor) -> Tensor:
         """Summands (n, m) of raw rows."""
         return self.net.encoder.members(self.inputs(self.chosen(x)))

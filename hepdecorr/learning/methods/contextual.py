@@ -101,9 +101,7 @@ class Contextual(Method):
 
     def rows(self, b: Batch) -> Tensor:
         """Features and the code of the group, (n, width + d_u), of whole groups."""
-        with torch.no_grad():
-            code = self.representation.codes(b.x, b.group).mean
-        return torch.cat([b.x, code.index_select(0, b.group)], 1)
+        return self.representation.with_codes(b)
 
     def logit(self, x: Tensor) -> Tensor:
         """Shape (n,)."""

@@ -91,7 +91,7 @@ def _binned(ax: Axes, found: Moments, condition: Array, number: int, *, of: int,
         float(np.average(found.mean, weights=found.size)),
         linewidth=0.8,
         zorder=-1,
-        **{**look(number), "linestyle": (0, (4, 3))},
+        **look(number),
     )
 
 
