@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from scipy import stats
 
 from hepdecorr.errors import InputError
@@ -282,6 +283,10 @@ def resolution_by_events(
                 each = max(1 / y[-1] ** 2 - 1, 0.0) / x[-1]
                 ax.plot(fine, 1 / np.sqrt(1 + each * fine), color="0.5", linewidth=0.9, linestyle=(0, (1, 2)))
         ax.set_xscale("log")
+        # A decade or two: 20, 50, 100 as they are, since powers of ten beside each other overlap.
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.axhline(1, color="0.4", linewidth=0.8)
         ax.set_ylim(bottom=0)
         ax.set_title(titles.get(condition, (condition, ""))[0], loc="left")
