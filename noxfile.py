@@ -15,7 +15,7 @@ nox.options.reuse_venv = "yes"
 
 # The pinned versions with which the project was last seen to pass; pyproject.toml states the ranges.
 INSTALL = ("-c", "constraints.txt", "-e", ".[all]")
-TEST = ("dcor", "hypothesis", "pytest", "pytest-xdist")
+TEST = ("dcor", "hypothesis", "pytest")
 LINT = ("mypy", "ruff", "types-PyYAML")
 PEERS = ("hep_ml", "modeloss", "pythae", "POT")
 
@@ -36,14 +36,14 @@ def tests(session: nox.Session) -> None:
         session.run("ruff", "check", ".")
         session.run("ruff", "format", "--check", ".")
         session.run("mypy")
-    session.run("pytest", "--numprocesses", "auto", *session.posargs)
+    session.run("pytest", *session.posargs)
 
 
 @nox.session(venv_backend="uv", default=False)
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest versions that pyproject.toml allows."""
     session.install("--resolution=lowest-direct", "-e", ".[all]", *TEST)
-    session.run("pytest", "--numprocesses", "auto", *session.posargs)
+    session.run("pytest", *session.posargs)
 
 
 @nox.session(venv_backend="virtualenv", default=False)
