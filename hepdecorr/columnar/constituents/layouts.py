@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from hepdecorr.errors import InputError
 
 RAW, WEIGHTED = "raw", "weighted"
-PUPPI = ("auto", RAW, WEIGHTED)
-WEIGHT = "puppiWeight"
+PUPPI_CHOICES = ("auto", RAW, WEIGHTED)
+WEIGHT_FIELD = "puppiWeight"
 
 
-class Layout(NamedTuple):
+class ConstituentLayout(NamedTuple):
     """The links of a collection, link.jetIdx -> jet and link.pointer -> table, both within the event.
 
     `stored` says that pt and mass of the table are weighted as they stand.
@@ -22,34 +22,36 @@ class Layout(NamedTuple):
     link: str
     pointer: str
     table: str
-    stored: bool
+    stored_weighted: bool
 
 
 # PFNano and BTVNano, then central NanoAOD from v15 on
-_KNOWN = (("PFCands", "pFCandsIdx", False), ("PFCand", "pfCandIdx", True))
+_KNOWN_LAYOUTS = (("PFCands", "pFCandsIdx", False), ("PFCand", "pfCandIdx", True))
 
 
-def has(events: Any, collection: str, field: str) -> bool:
+def has_branch(events: Any, collection: str, field: str) -> bool:
     """Whether the events have this branch, under a schema with collections or as a flat one."""
     if f"{collection}_{field}" in events.fields:
         return True
     return collection in events.fields and field in events.layout[collection].fields
 
 
-def find(events: Any, collection: str) -> Layout | None:
+def find_layout(events: Any, collection: str) -> ConstituentLayout | None:
     """How the events link `collection` to its constituents; None where they do not."""
-    for table, index, stored in _KNOWN:
+    for table, index, stored in _KNOWN_LAYOUTS:
         link = f"{collection}{table}"
-        if all(has(events, *b) for b in ((link, "jetIdx"), (link, index), (table, "pt"))):
-            return Layout(collection, link, index, table, stored)
+        if all(has_branch(events, *b) for b in ((link, "jetIdx"), (link, index), (table, "pt"))):
+            return ConstituentLayout(collection, link, index, table, stored)
     return None
 
 
-def need(events: Any, collection: str) -> Layout:
+def require_layout(events: Any, collection: str) -> ConstituentLayout:
     """As `find`; InputError where there is nothing."""
-    layout = find(events, collection)
+    layout = find_layout(events, collection)
     if layout is None:
-        looked = " or ".join(f"{collection}{t}_jetIdx, {collection}{t}_{i}, {t}_pt" for t, i, _ in _KNOWN)
+        looked = " or ".join(
+            f"{collection}{t}_jetIdx, {collection}{t}_{i}, {t}_pt" for t, i, _ in _KNOWN_LAYOUTS
+        )
         raise InputError(
             f"no constituents of {collection!r} in these events: neither branches {looked}; take PFNano "
             f"files, or NanoAOD v15 with FatJet, or a tagger and features that need no constituents"
@@ -57,7 +59,7 @@ def need(events: Any, collection: str) -> Layout:
     return layout
 
 
-def convention(events: Any, layout: Layout, spec: Mapping[str, Any]) -> tuple[str, bool]:
+def resolve_convention(events: Any, layout: ConstituentLayout, spec: Mapping[str, Any]) -> tuple[str, bool]:
     """What the constituents' pt and mass are, RAW or WEIGHTED, and whether the weight is yet to be applied.
 
     v15 stores weighted ones; PFNano stores raw ones, to be multiplied for jets that were clustered from
@@ -65,10 +67,10 @@ def convention(events: Any, layout: Layout, spec: Mapping[str, Any]) -> tuple[st
     Puppi jets in PFNano.  InputError where `spec["puppi"]` asks for what the file has not.
     """
     asked = spec.get("puppi", "auto")
-    if asked not in PUPPI:
-        raise InputError(f"objects: puppi {asked!r}; it is {', '.join(PUPPI)}")
-    there = has(events, layout.table, WEIGHT)
-    if layout.stored:
+    if asked not in PUPPI_CHOICES:
+        raise InputError(f"objects: puppi {asked!r}; it is {', '.join(PUPPI_CHOICES)}")
+    there = has_branch(events, layout.table, WEIGHT_FIELD)
+    if layout.stored_weighted:
         if asked == RAW:
             raise InputError(
                 f"objects: 'puppi: raw' is not in these files: pt and mass in {layout.table} are weighted "
@@ -77,7 +79,7 @@ def convention(events: Any, layout: Layout, spec: Mapping[str, Any]) -> tuple[st
         return WEIGHTED, False
     if asked == WEIGHTED and not there:
         raise InputError(
-            f"objects: 'puppi: weighted' wants branch '{layout.table}.{WEIGHT}', which is not there; "
+            f"objects: 'puppi: weighted' wants branch '{layout.table}.{WEIGHT_FIELD}', which is not there; "
             f"use 'puppi: auto' or 'raw', or files that have it"
         )
     unweighted = layout.collection == "Jet" or layout.collection.endswith("CHS")

@@ -1,0 +1,1 @@
+"""Configuration: YAML files, their schema, and options typed by signatures."""

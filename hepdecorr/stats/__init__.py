@@ -1,0 +1,1 @@
+"""Estimates with uncertainties from arrays; numpy and scipy only."""

@@ -1,0 +1,1 @@
+"""Training data: batches, groups, weights and checks."""

@@ -1,0 +1,1 @@
+"""Export of trained taggers to ONNX with their model cards."""

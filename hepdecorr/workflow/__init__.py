@@ -1,0 +1,1 @@
+"""Steps of an analysis, callable from Python: tables, training, evaluation, reports, scans, comparisons."""
