@@ -15,7 +15,7 @@ nox.options.reuse_venv = "yes"
 
 # The pinned versions with which the project was last seen to pass; pyproject.toml states the ranges.
 INSTALL = ("-c", "constraints.txt", "-e", ".[all]")
-TEST = ("dcor", "hypothesis", "pytest", "pytest-xdist")
+TEST = ("dcor", "hypothesis", "pytest")
 LINT = ("mypy", "ruff", "types-PyYAML")
 PEERS = ("hep_ml", "modeloss", "pythae", "POT")
 

@@ -22,9 +22,9 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from hepdecorr.config.yaml_source import read_yaml
-from hepdecorr.evaluation.metrics import PerSignal, evaluate_per_signal, holm, rank_correlation, sculpting
+from hepdecorr.document import read_yaml
 from hepdecorr.table import Arrays, Table
+from hepdecorr.validation.measures import BySample, by_sample, holm, rank_correlation, sculpting
 
 CONFIGS = Path(__file__).parents[1] / "analysis_configs"
 SIGNALS = ("w59", "w80", "w120", "top80", "top174", "h4j20", "h4j80")
@@ -52,7 +52,7 @@ REJECTIONS = (0.5, 0.9, 0.95)
 WANTED = {"qcd": 0.920, "w80": 0.939}
 
 
-class CommandOptions(NamedTuple):
+class Given(NamedTuple):
     """What was asked on the command line."""
 
     data: Path
@@ -61,7 +61,7 @@ class CommandOptions(NamedTuple):
     change: Sequence[str]
 
 
-class ScoredSeeds(NamedTuple):
+class Scored(NamedTuple):
     """One score of one tagger over its seeds, on the test events.
 
     name: of the score, '' for the tagger's own; values: by seed.
@@ -87,21 +87,21 @@ def main(
 ) -> None:
     """Run the analyses, or what of them is missing, and print their figures."""
     parts = part or list(PARTS)
-    given = CommandOptions(data, out, seeds, change or [])
+    given = Given(data, out, seeds, change or [])
     if "schemes" in parts:
-        run_hepdecorr(given, "run", "anomaly", *(a for name in only or [] for a in ("--only", name)))
+        hepdecorr(given, "run", "anomaly", *(a for name in only or [] for a in ("--only", name)))
         summarise(out / "anomaly", protects=True)
     if "beta" in parts:
-        run_hepdecorr(given, "table", "anomaly")
-        words = ["--tagger", "plain", "--param", f"beta={BETAS}", "--seeds", seeds, "--name", "beta"]
-        run_hepdecorr(given, "scan", "anomaly", *words)
-        print_latent_kl(out / "anomaly")
+        hepdecorr(given, "table", "anomaly")
+        words = ["--tagger", "plain", "--over", f"beta={BETAS}", "--seeds", seeds, "--name", "beta"]
+        hepdecorr(given, "scan", "anomaly", *words)
+        vanishing(out / "anomaly")
     if "top" in parts:
-        run_hepdecorr(given, "run", "anomaly_top")
+        hepdecorr(given, "run", "anomaly_top")
         summarise(out / "anomaly_top", protects=False)
 
 
-def run_hepdecorr(given: CommandOptions, verb: str, analysis: str, *words: str) -> None:
+def hepdecorr(given: Given, verb: str, analysis: str, *words: str) -> None:
     """A verb of the command line on an analysis, with our files."""
     values = {
         f"samples.datasets.{k}.files": str(given.data.resolve() / f) for k, f in FILES[analysis].items()
@@ -116,30 +116,28 @@ def run_hepdecorr(given: CommandOptions, verb: str, analysis: str, *words: str) 
 def summarise(folder: Path, *, protects: bool) -> None:
     """Print what the scores of the test events say; protects: whether the mass is to be no part of it."""
     table = Table.open(folder / "evaluation" / "scores")
-    events = table.read(["mass", "label", "dataset", *table.column_names("score")])
+    events = table.read(["mass", "label", "dataset", *table.names("score")])
     names = [k for k, v in table.datasets.items() if v["label"] == 1]
     rows: list[dict[str, Any]] = []
-    for scored in find_scores(table, events):
-        if scored.name == find_logit_score(folder, scored):
+    for scored in scores(table, events):
+        if scored.name == own_score(folder, scored):
             continue
         if scored.name == "sumsq" and any(row["score"] == "sumsq" for row in rows):
             continue  # of no network
-        found = [
-            measure_score(values, events, names, table, seed=seed) for seed, values in scored.values.items()
-        ]
-        print_score(scored.title, found, protects=protects)
+        found = [measured(values, events, names, table, seed=seed) for seed, values in scored.values.items()]
+        line(scored.title, found, protects=protects)
         rows.append(
             {"tagger": scored.tagger, "score": scored.name, "seeds": [one["figures"] for one in found]}
         )
     (folder / "benchmark.json").write_text(json.dumps(rows, indent=1))
-    print_reconstruction(table, events)
-    print_timings(folder)
+    reconstruction(table, events)
+    timings(folder)
 
 
-def find_scores(table: Table, events: Arrays) -> Iterator[ScoredSeeds]:
+def scores(table: Table, events: Arrays) -> Iterator[Scored]:
     """Every score there is: TAGGER-SEED is a tagger's own, TAGGER-SEED.NAME one beside it."""
     found: dict[tuple[str, str], dict[int, np.ndarray[Any, Any]]] = {}
-    for column in table.column_names("score"):
+    for column in table.names("score"):
         parts = re.fullmatch(r"(.+)-(\d+)(?:\.(\w+))?", column)
         assert parts, column
         values = events[column].astype(np.float64)
@@ -148,23 +146,21 @@ def find_scores(table: Table, events: Arrays) -> Iterator[ScoredSeeds]:
         else:
             print(f"{column}: the same for all jets, and no score")
     for (tagger, name), by_seed in found.items():
-        yield ScoredSeeds(tagger, name, by_seed)
+        yield Scored(tagger, name, by_seed)
 
 
-def find_logit_score(folder: Path, scored: ScoredSeeds) -> str:
+def own_score(folder: Path, scored: Scored) -> str:
     """Which of the scores a tagger's own logit is made of."""
     card = next((folder / "models").glob(f"*-{scored.tagger}-{min(scored.values)}")) / "card.yaml"
     return str(read_yaml(card)["method"].get("score", ""))
 
 
-def measure_score(
+def measured(
     values: np.ndarray[Any, Any], events: Arrays, names: Sequence[str], table: Table, *, seed: int
 ) -> dict[str, Any]:
     """Figures of a score on the test events, `figures` of them as they go to a file."""
     places = np.array([names.index(k) if k in names else -1 for k in table.datasets])
-    areas = evaluate_per_signal(
-        values, events["label"], places[events["dataset"]], signal_names=names, rejections=REJECTIONS
-    )
+    areas = by_sample(values, events["label"], places[events["dataset"]], names=names, rejections=REJECTIONS)
     own = events["label"] == 0
     mass = events["mass"][own].astype(np.float64)
     sculpts = [sculpting(values[own], mass, range=MASS, rejection=r, permutations=1000) for r in REJECTIONS]
@@ -172,7 +168,7 @@ def measure_score(
     p = holm([one.p_value for one in sculpts])
     figures = {
         "seed": seed,
-        "auc": {one.name: [one.auc.value, one.auc.std] for one in areas.signals},
+        "auc": {one.name: [one.auc.value, one.auc.std] for one in areas.samples},
         "mean_auc": [areas.mean_auc.value, areas.mean_auc.std],
         "rank_correlation": [correlation.value, correlation.std],
         "sculpting": [[r, one.excess, q] for r, one, q in zip(REJECTIONS, sculpts, p, strict=True)],
@@ -180,44 +176,40 @@ def measure_score(
     return {"areas": areas, "figures": figures, "sculpts": sculpts, "p": p}
 
 
-def print_score(title: str, found: Sequence[dict[str, Any]], *, protects: bool) -> None:
+def line(title: str, found: Sequence[dict[str, Any]], *, protects: bool) -> None:
     """Print one score."""
-    areas: list[PerSignal] = [one["areas"] for one in found]
+    areas: list[BySample] = [one["areas"] for one in found]
     each = [
-        f"{one.name} {format_mean_std([a.find_signal(one.name).auc.value for a in areas], 3)}"
+        f"{one.name} {spread([a.of(one.name).auc.value for a in areas], 3)}"
         + (f" (slides: {WANTED[one.name]})" if not protects else "")
-        for one in areas[0].signals
+        for one in areas[0].samples
     ]
-    mean = format_mean_std([a.mean_auc.value for a in areas], 4)
+    mean = spread([a.mean_auc.value for a in areas], 4)
     print(
         f"{title}\n    AUC {', '.join(each)}\n    mean AUC {mean} (each +- {areas[0].mean_auc.std or 0:.4f})"
     )
     correlations = [one["figures"]["rank_correlation"] for one in found]
     error = max(std for _, std in correlations)
-    print(
-        f"    rank correlation with mass {format_mean_std([v for v, _ in correlations], 3)} "
-        f"(each +- {error:.3f})"
-    )
+    print(f"    rank correlation with mass {spread([v for v, _ in correlations], 3)} (each +- {error:.3f})")
     for i, rejection in enumerate(REJECTIONS if protects else ()):
         at = [one["sculpts"][i] for one in found]
         p = ", ".join(f"{one['p'][i]:.3f}" for one in found)
         print(
-            f"    rejection {rejection}: excess {format_mean_std([one.excess for one in at], 5)} nats "
-            "over a floor of "
+            f"    rejection {rejection}: excess {spread([one.excess for one in at], 5)} nats over a floor of "
             f"{at[0].floor:.5f}, below {max(one.excess_upper for one in at):.5f} (95 %), Holm p {p}"
         )
 
 
-def print_reconstruction(table: Table, events: Arrays) -> None:
+def reconstruction(table: Table, events: Arrays) -> None:
     """Print the mean squared distance of background from what is decoded, which exposure is to leave."""
     own = events["label"] == 0
-    for scored in find_scores(table, events):
+    for scored in scores(table, events):
         if scored.name == "mse":
             means = [float(values[own].mean()) for values in scored.values.values()]
-            print(f"{scored.tagger}: |xhat - x|^2 / 4n of background {format_mean_std(means, 4)}")
+            print(f"{scored.tagger}: |xhat - x|^2 / 4n of background {spread(means, 4)}")
 
 
-def print_latent_kl(folder: Path) -> None:
+def vanishing(folder: Path) -> None:
     """Print the KL that is left of each latent, by beta."""
     cards: dict[float, list[Path]] = {}
     points = [*(folder / "scans" / "beta" / "models").iterdir(), *(folder / "models").glob("*plain-*")]
@@ -230,12 +222,12 @@ def print_latent_kl(folder: Path) -> None:
             with np.load(path / "latents.npz") as arrays:
                 kl.append(np.sort(arrays["kl"])[::-1])
                 mse.append(float(arrays["mse"]))
-        each = ", ".join(format_mean_std([one[i] for one in kl], 2) for i in range(len(kl[0])))
-        total = format_mean_std([one.sum() for one in kl], 3)
-        print(f"beta {beta:g}: mse {format_mean_std(mse, 4)}, KL {total} nats; by latent {each}")
+        each = ", ".join(spread([one[i] for one in kl], 2) for i in range(len(kl[0])))
+        total = spread([one.sum() for one in kl], 3)
+        print(f"beta {beta:g}: mse {spread(mse, 4)}, KL {total} nats; by latent {each}")
 
 
-def print_timings(folder: Path) -> None:
+def timings(folder: Path) -> None:
     """Print how long trainings took."""
     for path in sorted((folder / "models").glob("*/card.yaml")):
         training = read_yaml(path)["training"]
@@ -243,7 +235,7 @@ def print_timings(folder: Path) -> None:
         print(f"{path.parent.name}: {training['events']:,} jets in {seconds} s, CPU {spent} s")
 
 
-def format_mean_std(values: Sequence[float], digits: int) -> str:
+def spread(values: Sequence[float], digits: int) -> str:
     """Mean +- standard deviation."""
     deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
     return f"{np.mean(values):.{digits}f} +- {deviation:.{digits}f}"

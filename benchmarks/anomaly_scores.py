@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from hepdecorr.emd import MOMENTA_OUTPUTS, emd, points_on_plane
+from hepdecorr.emd import MOMENTA, emd, on_plane
 
 ROOT = Path(__file__).parents[1]
 LENGTH = 20  # constituents of a jet, as in the paper
@@ -54,7 +54,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - begin
 
 
-def print_median(name: str, values: Sequence[float], unit: str = "") -> None:
+def told(name: str, values: Sequence[float], unit: str = "") -> None:
     """Median over the repeats, and from where to where they are."""
     form = ",.0f" if statistics.median(values) > 10 else ".3f"
     spread = f"from {min(values):{form}} to {max(values):{form}} in {len(values)} repeats"
@@ -64,7 +64,7 @@ def print_median(name: str, values: Sequence[float], unit: str = "") -> None:
 # ---- the distance
 
 
-def make_jet_pairs(jets: int) -> tuple[Any, Any]:
+def pairs(jets: int) -> tuple[Any, Any]:
     """Jets of 20 constituents with a steep spectrum, and the same smeared, as an autoencoder does it."""
     rng = np.random.default_rng(1)
     pt = rng.exponential(8, (jets, LENGTH)) ** 2
@@ -79,22 +79,21 @@ def make_jet_pairs(jets: int) -> tuple[Any, Any]:
     return momenta(pt, eta, phi), momenta(smeared, eta + shift[0], phi + shift[1])
 
 
-def emd_with_pot(first: Any, second: Any) -> Callable[[], list[float]]:
+def by_pot(first: Any, second: Any) -> Callable[[], list[float]]:
     """The distances by POT, a call a pair; weights and matrices of distances are ready."""
     ot = importlib.import_module("ot")
     ready = []
-    for a, b, p, q in zip(*points_on_plane(first), *points_on_plane(second), strict=True):
+    for a, b, p, q in zip(*on_plane(first), *on_plane(second), strict=True):
         apart = np.linalg.norm(b[:, None] - q[None], axis=2)
         ready.append((a / a.sum(), p / p.sum(), apart))
     return lambda: [float(ot.emd2(*one)) for one in ready]
 
 
-def emd_with_energyflow(first: Any, second: Any) -> Callable[[], list[float]]:
+def by_energyflow(first: Any, second: Any) -> Callable[[], list[float]]:
     """The distances by EnergyFlow, a call a pair."""
     flow = importlib.import_module("energyflow").emd
     ready = [
-        np.concatenate([w[..., None], place], axis=2)
-        for w, place in (points_on_plane(first), points_on_plane(second))
+        np.concatenate([w[..., None], place], axis=2) for w, place in (on_plane(first), on_plane(second))
     ]
     work: Callable[[], list[float]] = lambda: [  # noqa: E731
         float(flow.emd(a, b, R=1.0, norm=True)) for a, b in zip(*ready, strict=True)
@@ -105,13 +104,13 @@ def emd_with_energyflow(first: Any, second: Any) -> Callable[[], list[float]]:
 
 def measure_emd(jets: int, repeats: int) -> None:
     """Jets per CPU-second on both grounds, and of peers on a part of the jets."""
-    first, second = make_jet_pairs(jets)
+    first, second = pairs(jets)
     few = min(FEW, jets)
     work: dict[str, tuple[int, Callable[[], Any]]] = {
         f"hepdecorr, {ground}": (jets, partial(emd, first, second, ground=ground))
         for ground in ("plane", "sphere")
     }
-    for name, make in (("POT, a loop", emd_with_pot), ("EnergyFlow, a loop", emd_with_energyflow)):
+    for name, make in (("POT, a loop", by_pot), ("EnergyFlow, a loop", by_energyflow)):
         try:
             work[name] = (few, make(first[:few], second[:few]))
         except (ImportError, AttributeError) as err:
@@ -122,7 +121,7 @@ def measure_emd(jets: int, repeats: int) -> None:
         for name, (count, call) in work.items():
             rates[name].append(count / cpu_seconds(call))
     for name, (_, call) in work.items():
-        print_median(name, rates[name], "jets per CPU-second")
+        told(name, rates[name], "jets per CPU-second")
         if "loop" in name:
             print(f"    differs from hepdecorr by {np.abs(np.array(call()) - known).max():.1e} at most")
 
@@ -130,47 +129,43 @@ def measure_emd(jets: int, repeats: int) -> None:
 # ---- the scores of a chunk
 
 
-def write_jet_file(folder: Path, jets: int) -> list[str]:
+def made(folder: Path, jets: int) -> list[str]:
     """A file of so many jets with 10 to 90 constituents, in events of one or two."""
-    from hepdecorr.registry import load_file
+    from hepdecorr.catalogue import load_file
 
     making = load_file(ROOT / "tests" / "columnar" / "jets" / "making_jets.py")
     physics = making.physics(int(jets / 1.5), seed=1, jets=(1, 2), constituents=(10, 90))
     return [str(making.write(folder / "jets.root", physics, layout="pfnano_raw", basket=5_000))]
 
 
-def open_jets(file: str, spec: dict[str, Any]) -> Any:
+def opened(file: str, spec: dict[str, Any]) -> Any:
     """Rows of all jets of a file."""
     from coffea.nanoevents import NanoEventsFactory, PFNanoAODSchema
 
-    from hepdecorr.columnar import object_rows
+    from hepdecorr.columnar import objects
 
     events = NanoEventsFactory.from_root({file: "Events"}, schemaclass=PFNanoAODSchema).events()
-    return object_rows.explode_collection(events, spec)
+    return objects.rows(events, spec)
 
 
-def export_untrained(folder: Path, file: str) -> Path:
+def untrained(folder: Path, file: str) -> Path:
     """A JetVAE as the paper has it, its scalings fitted on jets of the file, after one short epoch."""
     import torch
 
+    from hepdecorr.card import Card
     from hepdecorr.columnar.features import per_constituent
-    from hepdecorr.model_card import ModelCard
-    from hepdecorr.training import DataSplits, EventDataset, Trainer, export_tagger
-    from hepdecorr.training.data.layout import RowPacking
-    from hepdecorr.training.methods import JetVAE
+    from hepdecorr.learning import Data, Events, Play, export
+    from hepdecorr.learning.form import Form
+    from hepdecorr.learning.methods import JetVAE
 
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    cloud = per_constituent.pad_constituents(
-        open_jets(file, OBJECTS), CONSTITUENTS, length=LENGTH, pad_to="length"
-    )
+    cloud = per_constituent.prepare(opened(file, OBJECTS), CONSTITUENTS, length=LENGTH, pad_to="length")
     seen, mask = (torch.from_numpy(np.ascontiguousarray(one[:FEW])) for one in (cloud.x, cloud.mask))
-    x = RowPacking((), tuple(CONSTITUENTS), LENGTH).pack(mask[:, :0].float(), seen, mask)
-    events = EventDataset(
-        x, torch.zeros(len(x)), constituents=CONSTITUENTS, features=(), allow_background_only=True
-    )
+    x = Form((), tuple(CONSTITUENTS), LENGTH).pack(mask[:, :0].float(), seen, mask)
+    events = Events(x, torch.zeros(len(x)), constituents=CONSTITUENTS, features=(), alone=True)
     method = JetVAE(constituents=CONSTITUENTS, length=LENGTH, training={"epochs": 1})
-    method.fit(DataSplits(events, events), Trainer(seed=1))
+    method.learn(Data(events, events), Play(seed=1))
     shape = {"length": LENGTH, "order": "pt descending"}
     axes = ("rows", "constituents")
     named = [{"name": name, "unit": ""} for name in CONSTITUENTS]
@@ -182,7 +177,7 @@ def export_untrained(folder: Path, file: str) -> Path:
             {"name": "constituents", "axes": (*axes, "features"), "features": named, **shape},
             {"name": "mask", "axes": axes, "features": [], **shape},
         ],
-        "outputs": ["score", "logit", *method.aux_output_names],
+        "outputs": ["score", "logit", *method.beside],
         "nuisances": [],
         "objects": OBJECTS,
         "table_fingerprint": "",
@@ -190,10 +185,10 @@ def export_untrained(folder: Path, file: str) -> Path:
         "versions": {},
         "created": "",
     }
-    return export_tagger(method.eval(), card=ModelCard.model_validate(content), folder=folder, sample=x[:64])
+    return export(method.eval(), card=Card.model_validate(content), folder=folder, sample=x[:64])
 
 
-def run_bare_session(session: Any, arrays: dict[str, Any], names: list[str]) -> None:
+def bare(session: Any, arrays: dict[str, Any], names: list[str]) -> None:
     """ONNX Runtime over ready arrays."""
     for i in range(0, len(arrays["mask"]), BATCH):
         session.run(names, {name: array[i : i + BATCH] for name, array in arrays.items()})
@@ -212,14 +207,14 @@ def measure_scores(model: Path, files: list[str], repeats: int) -> None:
     session = ort.InferenceSession(
         (model / "tagger.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
     )
-    rows = [open_jets(file, tagger.card.objects) for file in files]
+    rows = [opened(file, tagger.card.objects) for file in files]
     arrays = [tagger.inputs(one) for one in rows]
     jets = sum(len(one) for one in rows)
-    momenta = [tagger.outputs(one, MOMENTA_OUTPUTS) for one in arrays]
+    momenta = [tagger.outputs(one, MOMENTA) for one in arrays]
 
     def alone(names: list[str]) -> None:
         for one in arrays:
-            run_bare_session(session, one, names)
+            bare(session, one, names)
 
     def moved() -> None:
         for one in momenta:
@@ -232,8 +227,8 @@ def measure_scores(model: Path, files: list[str], repeats: int) -> None:
     work: dict[str, Callable[[], None]] = {
         "bare": partial(alone, SCORES),
         "arrays": partial(applied, arrays, SCORES),
-        "beta2": partial(applied, rows, SCORES),
-        "bare momenta": partial(alone, [*SCORES, *MOMENTA_OUTPUTS]),
+        "memory": partial(applied, rows, SCORES),
+        "bare momenta": partial(alone, [*SCORES, *MOMENTA]),
         "bare emd": moved,
         "emd": partial(applied, rows, [*SCORES, "emd"]),
     }
@@ -245,12 +240,12 @@ def measure_scores(model: Path, files: list[str], repeats: int) -> None:
                 found[name].append(spent)
     print(f"{jets:,} jets")
     for name, seconds in found.items():
-        print_median(name, [jets / one for one in seconds], "jets per CPU-second")
+        told(name, [jets / one for one in seconds], "jets per CPU-second")
     every = zip(*found.values(), strict=True)
     ratios = [(b / a, b / m, (bm + be) / e) for b, a, m, bm, be, e in every]
     titles = ("bare / arrays by name", "bare / jets in memory", "(bare + distance) / jets in memory, with it")
     for k, title in enumerate(titles):
-        print_median(title, [one[k] for one in ratios])
+        told(title, [one[k] for one in ratios])
 
 
 def main() -> None:
@@ -263,13 +258,13 @@ def main() -> None:
     parser.add_argument("--only", choices=["emd", "scores"], help="one part alone")
     given = parser.parse_args()
     if given.only != "scores":
-        emd(*make_jet_pairs(2))  # compiled, or loaded
-        emd(*make_jet_pairs(2), ground="sphere")
+        emd(*pairs(2))  # compiled, or loaded
+        emd(*pairs(2), ground="sphere")
         measure_emd(given.jets, given.repeats)
     if given.only != "emd":
         with tempfile.TemporaryDirectory() as folder:
-            files = given.data or write_jet_file(Path(folder), given.jets)
-            model = given.model or export_untrained(Path(folder) / "model", files[0])
+            files = given.data or made(Path(folder), given.jets)
+            model = given.model or untrained(Path(folder) / "model", files[0])
             measure_scores(model, files, given.repeats)
 
 

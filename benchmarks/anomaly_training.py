@@ -24,11 +24,12 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from hepdecorr import registry
-from hepdecorr.training import DataSplits, EventDataset, Trainer
-from hepdecorr.training.methods import JetVAE
-from hepdecorr.training.networks import mlp_layers
-from hepdecorr.training.networks.set_vae import cross_squared_distances, match_constituents
+from hepdecorr import catalogue
+from hepdecorr.learning import Data, Events, Play
+from hepdecorr.learning.methods import JetVAE
+from hepdecorr.learning.networks import layers
+from hepdecorr.learning.networks.autoencoders.chamfer import squares
+from hepdecorr.learning.networks.autoencoders.matching import matched
 
 Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # scaled four-vectors and mask -> posterior
 Decode = Callable[[Tensor], Tensor]
@@ -41,7 +42,7 @@ TARGET = 30  # minutes for it
 ADAM: dict[str, Any] = {"lr": 1e-3, "optimizer": "adam", "weight_decay": 0.0, "schedule": "constant"}
 
 
-def make_jets(rows: int, *, outliers: float, seed: int) -> EventDataset:
+def made(rows: int, *, outliers: float, seed: int) -> Events:
     """Jets of falling constituents around an axis; of the outliers the hardest two stand apart."""
     g = torch.Generator().manual_seed(seed)
     pt = (200 * torch.rand(rows, LENGTH, generator=g) ** 4 + 1).sort(1, descending=True).values
@@ -50,14 +51,14 @@ def make_jets(rows: int, *, outliers: float, seed: int) -> EventDataset:
     angles[:, 0, 0] += 0.6 * y
     slots = torch.stack([pt, *angles.unbind(2), 0.14 * torch.ones_like(pt), torch.ones_like(pt)], 2)
     mass = torch.rand(rows, 1, generator=g)
-    return EventDataset(slots.flatten(1), y, mass, constituents=NAMES, nuisances=["mass"])
+    return Events(slots.flatten(1), y, mass, constituents=NAMES, nuisances=["mass"])
 
 
-def build_plain_vae() -> tuple[list[nn.Parameter], Encode, Decode, Distance]:
+def plain() -> tuple[list[nn.Parameter], Encode, Decode, Distance]:
     """The fully connected VAE of torch's own layers."""
     widths = (256, 128, 64)
-    encoder = mlp_layers(4 * LENGTH, 2 * LATENTS, hidden=widths, activation="relu")
-    decoder = mlp_layers(LATENTS, 4 * LENGTH, hidden=widths[::-1], activation="relu")
+    encoder = layers(4 * LENGTH, 2 * LATENTS, hidden=widths, activation="relu")
+    decoder = layers(LATENTS, 4 * LENGTH, hidden=widths[::-1], activation="relu")
     return (
         [*encoder.parameters(), *decoder.parameters()],
         lambda x, _: encoder(x.flatten(1)).chunk(2, 1),
@@ -66,19 +67,19 @@ def build_plain_vae() -> tuple[list[nn.Parameter], Encode, Decode, Distance]:
     )
 
 
-def build_library_network(name: str) -> tuple[list[nn.Parameter], Encode, Decode, Distance]:
+def bare(name: str) -> tuple[list[nn.Parameter], Encode, Decode, Distance]:
     """One of our networks."""
     if name == "FullyConnected":
-        return build_plain_vae()
-    net = registry.build(
-        {"type": name}, namespace="hepdecorr.training.vae.networks", length=LENGTH, latents=LATENTS
+        return plain()
+    net = catalogue.build(
+        {"type": name}, home="hepdecorr.learning.networks.autoencoders", length=LENGTH, latents=LATENTS
     ).train()
     return list(net.parameters()), net.encode, net.decode, net.distance
 
 
-def make_plain_epoch(name: str, *, rows: int, batch: int, exposure: bool) -> Callable[[], None]:
+def by_hand(name: str, *, rows: int, batch: int, exposure: bool) -> Callable[[], None]:
     """One epoch of the bare loop on so many scaled jets, the first half of each batch inliers if exposed."""
-    parameters, encode, decode, distance = build_library_network(name)
+    parameters, encode, decode, distance = bare(name)
     x, mask = torch.randn(rows, LENGTH, 4), torch.ones(batch, LENGTH, dtype=torch.bool)
     optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
 
@@ -103,7 +104,7 @@ def make_plain_epoch(name: str, *, rows: int, batch: int, exposure: bool) -> Cal
     return epoch
 
 
-class PairedTimer:
+class Clock:
     """Between two epochs of ours one by hand: CPU-seconds of both."""
 
     def __init__(self, by_hand: Callable[[], None]) -> None:
@@ -121,19 +122,17 @@ class PairedTimer:
         self.theirs.append(self._start - end)
 
 
-def compare_epochs(name: str, *, rows: int, batch: int, epochs: int, exposure: bool) -> None:
+def compare(name: str, *, rows: int, batch: int, epochs: int, exposure: bool) -> None:
     """Train ours with the loop by hand between its epochs; a line of the table."""
     outliers = 0.5 if exposure else 0.0
-    data = DataSplits(
-        make_jets(rows, outliers=outliers, seed=1), make_jets(rows // 10, outliers=outliers or 0.01, seed=2)
-    )
+    data = Data(made(rows, outliers=outliers, seed=1), made(rows // 10, outliers=outliers or 0.01, seed=2))
     exposed = {"type": "KLOE", "strength": STRENGTH, "margin": MARGIN, "anneal": "constant"}
     method = JetVAE(
         constituents=NAMES, length=LENGTH, nuisances=["mass"], network=name, latents=LATENTS, beta=BETA,
-        training={**ADAM, "epochs": epochs, "batch_size": batch}, exposure=exposed if exposure else None,
+        training={**ADAM, "epochs": epochs, "batch": batch}, exposure=exposed if exposure else None,
     )  # fmt: skip
-    clock = PairedTimer(make_plain_epoch(name, rows=rows, batch=batch, exposure=exposure))
-    method.fit(data, Trainer(seed=1, report_progress=clock))
+    clock = Clock(by_hand(name, rows=rows, batch=batch, exposure=exposure))
+    method.learn(data, Play(seed=1, progress=clock))
     ratios = [a / b for a, b in zip(clock.ours[1:], clock.theirs[1:], strict=True)]
     error = 1.2533 * statistics.stdev(ratios) / len(ratios) ** 0.5  # of a median
     spent = statistics.median(clock.ours[1:])
@@ -147,7 +146,7 @@ def compare_epochs(name: str, *, rows: int, batch: int, epochs: int, exposure: b
     )
 
 
-def print_matching_rates(counts: Sequence[int] = (1024,)) -> None:
+def solved(counts: Sequence[int] = (1024,)) -> None:
     """Matchings in a second, each jet's constituents near another one's, as of a trained network."""
     g = torch.Generator().manual_seed(1)
     for count in counts:
@@ -157,13 +156,13 @@ def print_matching_rates(counts: Sequence[int] = (1024,)) -> None:
             other = x.gather(1, order[..., None].expand_as(x))
             other = other + spread * torch.randn(count, LENGTH, 4, generator=g)
             share = torch.ones(count, LENGTH)
-            match_constituents(x[:2], other[:2], share[:2])  # compiled here
+            matched(x[:2], other[:2], share[:2])  # compiled here
             times = []
             for _ in range(9):
                 start = time.process_time()
-                match_constituents(x, other, share)
+                matched(x, other, share)
                 middle = time.process_time()
-                for cost in cross_squared_distances(x, other).numpy().astype(np.float64):
+                for cost in squares(x, other).numpy().astype(np.float64):
                     linear_sum_assignment(cost)
                 times.append((middle - start, time.process_time() - middle))
             ours, theirs = (statistics.median(t) for t in zip(*times, strict=True))
@@ -188,8 +187,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     for name in given.networks:
         for batch in given.batch:
-            compare_epochs(name, rows=given.rows, batch=batch, epochs=given.epochs, exposure=given.exposure)
-    print_matching_rates()
+            compare(name, rows=given.rows, batch=batch, epochs=given.epochs, exposure=given.exposure)
+    solved()
 
 
 if __name__ == "__main__":

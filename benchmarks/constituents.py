@@ -27,12 +27,12 @@ import uproot
 from coffea.nanoevents import NanoEventsFactory, PFNanoAODSchema
 from numpy.typing import NDArray
 
-from hepdecorr.columnar import features, object_rows
-from hepdecorr.columnar.features.per_constituent import expand_constituent_names, pad_constituents
+from hepdecorr.columnar import features, objects
+from hepdecorr.columnar.features.per_constituent import expand_constituents, prepare
 
 Floats = NDArray[np.float32]
 
-NAMES = expand_constituent_names(["kinematics", "particle_id"])
+NAMES = expand_constituents(["kinematics", "particle_id"])
 SPEC = {"collection": "FatJet"}
 LAYOUTS = (("PFCands", "pFCandsIdx"), ("PFCand", "pfCandIdx"))
 
@@ -48,21 +48,19 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="the best of so many is printed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        files = options.data or [write_pfnano(Path(folder) / "made.root")]
-        pad_with_hepdecorr(
-            next(iter_chunks(files, 50)), options.length
-        )  # compiled code is loaded or made here
+        files = options.data or [made(Path(folder) / "made.root")]
+        ours(next(chunks(files, 50)), options.length)  # compiled code is loaded or made here
         print(f"{', '.join(f.name for f in files)}: {len(NAMES)} features of {options.length} constituents")
         print(f"{'':36s}jets / CPU-s   peak MB of a chunk   bytes / jet")
         rates = []
-        for label, way in (("hepdecorr", pad_with_hepdecorr), ("awkward, pad_none", pad_with_awkward)):
-            report_rate(f"{label}, with reading", files, way, options)
-            rates.append(report_rate(f"{label}, in memory", files, way, options, memory=True))
+        for label, way in (("hepdecorr", ours), ("awkward, pad_none", straightforward)):
+            report(f"{label}, with reading", files, way, options)
+            rates.append(report(f"{label}, in memory", files, way, options, memory=True))
         print(f"ratio in memory {rates[0] / rates[1]:.1f}")
-        compare_outputs(next(iter_chunks(files, options.chunk)), options.length)
+        compare(next(chunks(files, options.chunk)), options.length)
 
 
-def iter_chunks(files: list[Path], size: int) -> Any:
+def chunks(files: list[Path], size: int) -> Any:
     """Virtual events, chunk by chunk."""
     warnings.filterwarnings("ignore", message="Missing cross-reference")
     for path in files:
@@ -78,14 +76,14 @@ def iter_chunks(files: list[Path], size: int) -> Any:
             ).events()
 
 
-def report_rate(
+def report(
     label: str, files: list[Path], way: Callable[[Any, int], Floats], options: Any, *, memory: bool = False
 ) -> float:
     """Print and return the rate over all files."""
     best = 0.0
     for _ in range(options.repeat):
         jets, seconds = 0, 0.0
-        for events in iter_chunks(files, options.chunk):
+        for events in chunks(files, options.chunk):
             if memory:
                 way(events, options.length)  # the columns are read
             start = time.process_time()
@@ -93,23 +91,23 @@ def report_rate(
             seconds += time.process_time() - start
         best = max(best, jets / seconds)
     tracemalloc.start()
-    jets = len(way(next(iter_chunks(files, options.chunk)), options.length))
+    jets = len(way(next(chunks(files, options.chunk)), options.length))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     print(f"{label:36s}{best:12,.0f}{peak / 1e6:21,.0f}{peak / jets:14,.0f}")
     return best
 
 
-def pad_with_hepdecorr(events: Any, length: int) -> Floats:
+def ours(events: Any, length: int) -> Floats:
     """Padded constituents of all jets."""
-    rows = object_rows.explode_collection(events, SPEC)
-    with features.feature_cache(rows):
-        return pad_constituents(rows, NAMES, length=length).x
+    rows = objects.rows(events, SPEC)
+    with features.shared(rows):
+        return prepare(rows, NAMES, length=length).x
 
 
-def pad_with_awkward(events: Any, length: int) -> Floats:
+def straightforward(events: Any, length: int) -> Floats:
     """The same with awkward arrays alone."""
-    jets, own = gather_jets(events)
+    jets, own = gathered(events)
     pt, eta, phi, mass = (ak.values_astype(own[f], np.float64) for f in ("pt", "eta", "phi", "mass"))
     mass = ak.where(mass < 0, 0.0, mass)
     energy = np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2)
@@ -139,7 +137,7 @@ def pad_with_awkward(events: Any, length: int) -> Floats:
     return np.stack(padded, axis=-1)
 
 
-def gather_jets(events: Any) -> tuple[Any, Any]:
+def gathered(events: Any) -> tuple[Any, Any]:
     """Jets of each event, and candidates of each jet (of all events), hardest first."""
     table, index = next(la for la in LAYOUTS if f"FatJet{la[0]}" in events.fields)
     links, jets = events[f"FatJet{table}"], events["FatJet"]
@@ -157,15 +155,15 @@ def gather_jets(events: Any) -> tuple[Any, Any]:
     return jets, own[ak.argsort(own["pt"], axis=-1, ascending=False)]
 
 
-def compare_outputs(events: Any, length: int) -> None:
+def compare(events: Any, length: int) -> None:
     """Say how far the two are apart; which of two candidates of equal pt comes first is left open."""
-    a, b = pad_with_hepdecorr(events, length), pad_with_awkward(events, length)
+    a, b = ours(events, length), straightforward(events, length)
     same = np.isclose(a, b, atol=1e-4).all(axis=(1, 2))
     by_pt = np.abs(a[:, :, 0] - b[:, :, 0]).max()
     print(f"{same.mean():.2%} of the jets agree to 1e-4, all of them to {by_pt:.1e} in log pt")
 
 
-def write_pfnano(path: Path, *, jets: int = 40_000, events: int = 20_000) -> Path:
+def made(path: Path, *, jets: int = 40_000, events: int = 20_000) -> Path:
     """A PFNano file of jets with about 50 constituents of falling pt."""
     rng = np.random.default_rng(1)
     number, length = np.full(events, jets // events), rng.poisson(50, jets) + 1
@@ -180,11 +178,11 @@ def write_pfnano(path: Path, *, jets: int = 40_000, events: int = 20_000) -> Pat
     numbers = {"pdgId": kind, "charge": np.where(abs(kind) == 211, np.sign(kind), 0)}
     links = {"jetIdx": jet % (jets // events), "pFCandsIdx": np.concatenate([np.arange(n) for n in each])}
     tables = {
-        "FatJet": to_records(fat, np.float32, number),
+        "FatJet": single(fat, np.float32, number),
         "PFCands": ak.unflatten(
-            ak.zip({**to_file_types(own, np.float32), **to_file_types(numbers, np.int32)}), each
+            ak.zip({**flat_single(own, np.float32), **flat_single(numbers, np.int32)}), each
         ),
-        "FatJetPFCands": to_records(links, np.int32, each),
+        "FatJetPFCands": single(links, np.int32, each),
     }
     ids = {"run": np.ones(events, "u4"), "luminosityBlock": np.ones(events, "u4"), "event": np.arange(events)}
     with uproot.recreate(path) as file:
@@ -194,12 +192,12 @@ def write_pfnano(path: Path, *, jets: int = 40_000, events: int = 20_000) -> Pat
     return path
 
 
-def to_records(columns: dict[str, Any], dtype: Any, counts: Any) -> Any:
+def single(columns: dict[str, Any], dtype: Any, counts: Any) -> Any:
     """Flat columns as lists of records."""
-    return ak.unflatten(ak.zip(to_file_types(columns, dtype)), counts)
+    return ak.unflatten(ak.zip(flat_single(columns, dtype)), counts)
 
 
-def to_file_types(columns: dict[str, Any], dtype: Any) -> dict[str, Any]:
+def flat_single(columns: dict[str, Any], dtype: Any) -> dict[str, Any]:
     """The columns in the type that files have."""
     return {k: v.astype(dtype) for k, v in columns.items()}
 

@@ -19,54 +19,49 @@ import numpy as np
 import torch
 import typer
 
-from hepdecorr.config.schema import load_config
-from hepdecorr.evaluation.metrics import auc, holm, sculpting
-from hepdecorr.evaluation.metrics.evaluation import REJECTIONS
+from hepdecorr.config import load
+from hepdecorr.learning import fitting
+from hepdecorr.learning.batches import Events
+from hepdecorr.learning.layout import Layout
 from hepdecorr.table import Selection, Split, Table
-from hepdecorr.training import pipeline
-from hepdecorr.training.data.batches import EventDataset
-from hepdecorr.training.data.layout import ColumnLayout
+from hepdecorr.validation.measures import auc, holm, sculpting
+from hepdecorr.validation.measures.evaluation import REJECTIONS
 
 CONFIG = Path(__file__).parents[1] / "analysis_configs" / "bsgamma.yaml"
 SPLIT = Split(10, (0,), (5, 6, 7, 8, 9))
 STRENGTHS = [float(s) for s in np.geomspace(1, 100, 10)]
-HOLD = {"measure": "dcor", "max_value": "floor"}
+HOLD = {"measure": "dcor", "at_most": "floor"}
 SPAN = (5.20, 5.29)
 
 
-def tagger_specs() -> dict[str, dict[str, Any]]:
+def specs() -> dict[str, dict[str, Any]]:
     """The taggers: the config's DisCo with its two terms, strong as one and one half of what is scanned."""
-    common = {
-        k: v for k, v in load_config(CONFIG).taggers["disco"].items() if k not in ("title", "description")
-    }
+    common = {k: v for k, v in load(CONFIG).taggers["disco"].items() if k not in ("title", "description")}
     bulk, tail = ({k: v for k, v in term.items() if k != "strength"} for term in common["terms"])
     taggers = {}
     for s in STRENGTHS:
         taggers[f"{s:.3g}"] = common | {"terms": [bulk | {"strength": s}, tail | {"strength": s / 2}]}
-    return taggers | {"hold": common | {"terms": [bulk | {"constraint": HOLD}, tail | {"constraint": HOLD}]}}
+    return taggers | {"hold": common | {"terms": [bulk | {"hold": HOLD}, tail | {"hold": HOLD}]}}
 
 
-def train_tagger(spec: dict[str, Any], *, table: Table, seed: int, folder: Path) -> dict[str, Any]:
+def train(spec: dict[str, Any], *, table: Table, seed: int, folder: Path) -> dict[str, Any]:
     """Train one tagger and keep its logits of the test events, with what the training says of itself."""
     start = time.process_time()
-    trained = pipeline.train(spec, table=table, split=SPLIT, seed=seed, device="cpu", folder=folder / "work")
+    trained = fitting.train(spec, table=table, split=SPLIT, seed=seed, device="cpu", folder=folder / "work")
     seconds = time.process_time() - start
-    test = EventDataset.from_table(table, ColumnLayout.from_table(table), select=Selection("test", SPLIT)).all
+    test = Events.from_table(table, Layout.of(table), select=Selection("test", SPLIT)).all
     validation = trained.data.validation.all
-    arrays: dict[str, Any] = {"logit": pipeline.predict_logits(trained.method, test), "label": test.y.numpy()}
-    arrays |= {
-        "nuisance": test.z[:, 0].numpy(),
-        "validation": pipeline.predict_logits(trained.method, validation),
-    }
-    np.savez(folder / "extra_scores.npz", **arrays)
-    told = {"seconds": seconds, "stages": trained.history, "stable": trained.converged}
-    (folder / "resources.json").write_text(json.dumps(told))
+    arrays: dict[str, Any] = {"logit": fitting.logits(trained.method, test), "label": test.y.numpy()}
+    arrays |= {"nuisance": test.z[:, 0].numpy(), "validation": fitting.logits(trained.method, validation)}
+    np.savez(folder / "scores.npz", **arrays)
+    told = {"seconds": seconds, "stages": trained.history, "stable": trained.stable}
+    (folder / "training.json").write_text(json.dumps(told))
     return told
 
 
-def evaluate_tagger(folder: Path) -> dict[str, Any]:
+def judge(folder: Path) -> dict[str, Any]:
     """AUC with its error, and sculpting at each rejection, on the test events."""
-    arrays = np.load(folder / "extra_scores.npz")
+    arrays = np.load(folder / "scores.npz")
     logit, label = arrays["logit"].astype(float), arrays["label"]
     own = label == 0
     points = [
@@ -88,21 +83,21 @@ def main(
     """Train what is missing, judge everything, print a line for each and the verdict."""
     torch.set_num_threads(1)
     found = {}
-    for name, spec in tagger_specs().items():
+    for name, spec in specs().items():
         folder = out / f"{name}-{seed}"
         if only and name not in only:
             continue
-        if not (folder / "resources.json").is_file():
+        if not (folder / "training.json").is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            train_tagger(spec, table=Table.open(table), seed=seed, folder=folder)
-        told = json.loads((folder / "resources.json").read_text())
-        found[name] = evaluate_tagger(folder) | {"seconds": told["seconds"], "stable": told["stable"]}
-        print(format_row(name, found[name]), flush=True)
+            train(spec, table=Table.open(table), seed=seed, folder=folder)
+        told = json.loads((folder / "training.json").read_text())
+        found[name] = judge(folder) | {"seconds": told["seconds"], "stable": told["stable"]}
+        print(line(name, found[name]), flush=True)
     (out / f"constraint-{seed}.json").write_text(json.dumps(found, indent=1))
-    print_conclusion(found)
+    conclude(found)
 
 
-def format_row(name: str, f: dict[str, Any]) -> str:
+def line(name: str, f: dict[str, Any]) -> str:
     """One tagger's figures."""
     p = " ".join(f"{one:.3f}" for one in f["p"])
     excess = " ".join(f"{1e4 * one:6.1f}" for one in f["excess"])
@@ -110,7 +105,7 @@ def format_row(name: str, f: dict[str, Any]) -> str:
     return f"{name:>5}: {area}, Holm p {p}, excess x 1e4 {excess}, {f['seconds']:.0f} CPU-s"
 
 
-def print_conclusion(found: dict[str, dict[str, Any]]) -> None:
+def conclude(found: dict[str, dict[str, Any]]) -> None:
     """Print how far the constraint is from the best point of the scan."""
     clean = {n: f for n, f in found.items() if n != "hold" and min(f["p"]) > 0.05}
     if not clean or "hold" not in found:

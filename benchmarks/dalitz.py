@@ -34,11 +34,11 @@ import torch
 import uproot
 from numpy.typing import NDArray
 
-from hepdecorr.evaluation.metrics import auc, sculpting
-from hepdecorr.training import DataSplits, EventDataset, Trainer
-from hepdecorr.training.losses.disco import distance_correlation
-from hepdecorr.training.methods import Tagger
-from hepdecorr.training.posthoc import BackgroundSample, QuantileMap
+from hepdecorr.learning import Data, Events, Play
+from hepdecorr.learning.methods import Tagger
+from hepdecorr.learning.posthoc import Background, QuantileMap
+from hepdecorr.learning.terms.disco import distance_correlation
+from hepdecorr.validation.measures import auc, sculpting
 
 Array = NDArray[np.float64]
 
@@ -46,11 +46,11 @@ FEATURES, NUISANCES = ["Y1", "Y2", "Y3"], ["M2AB", "M2AC"]
 TRAIN, VALIDATION, TEST = 20_000, 2_000, 40_000
 PARTS = 10  # of the test events, for the jackknife
 NETWORK = {"type": "MLP", "hidden": [64, 64], "inputs": {"scale": "quantile"}}
-PLAIN = {"batch_size": 1024, "min_steps": 1000}
-PAYING = {"batch_size": 2048, "min_steps": 600}
+PLAIN = {"batch": 1024, "turns": 1000}
+PAYING = {"batch": 2048, "turns": 600}
 
 
-class EventSample(NamedTuple):
+class Part(NamedTuple):
     """Some events: columns by name, and labels."""
 
     columns: Mapping[str, Array]
@@ -59,8 +59,8 @@ class EventSample(NamedTuple):
     def matrix(self, names: Sequence[str]) -> Array:
         return np.stack([self.columns[n] for n in names], 1)
 
-    def take(self, index: Any) -> EventSample:
-        return EventSample({n: c[index] for n, c in self.columns.items()}, self.y[index])
+    def take(self, index: Any) -> Part:
+        return Part({n: c[index] for n, c in self.columns.items()}, self.y[index])
 
     def frame(self) -> Any:
         from pandas import DataFrame
@@ -68,10 +68,10 @@ class EventSample(NamedTuple):
         return DataFrame(dict(self.columns))
 
 
-Fit = Callable[[EventSample, EventSample, int], Array]  # train, test, seed -> scores of the test events
+Fit = Callable[[Part, Part, int], Array]  # train, test, seed -> scores of the test events
 
 
-class MethodPoint(NamedTuple):
+class Point(NamedTuple):
     """A method at one strength: AUC and CvM for each seed, of all test events and without each part."""
 
     figures: Array  # (seeds, 1 + PARTS, 2)
@@ -79,20 +79,20 @@ class MethodPoint(NamedTuple):
     seconds: float  # CPU, of one training
 
 
-def read_events(path: Path) -> tuple[EventSample, EventSample]:
+def read(path: Path) -> tuple[Part, Part]:
     """Training and test events."""
     with uproot.open(path) as file:
         arrays = file["tree"].arrays([*FEATURES, *NUISANCES, "labels"], library="np")
     label = arrays.pop("labels").astype(np.int64)
-    events = EventSample({k: v.astype(np.float64) for k, v in arrays.items()}, label)
+    events = Part({k: v.astype(np.float64) for k, v in arrays.items()}, label)
     order = np.random.default_rng(42).permutation(len(label))
     return events.take(order[:TRAIN]), events.take(order[TRAIN : TRAIN + TEST])
 
 
-def make_boosted_fit(loss: str, strength: float, *, trees: int, rate: float) -> Fit:
+def boosted(loss: str, strength: float, *, trees: int, rate: float) -> Fit:
     """hep_ml's gradient boosting, with the settings of its notebook but for what is given."""
 
-    def fit(train: EventSample, test: EventSample, seed: int) -> Array:
+    def fit(train: Part, test: Part, seed: int) -> Array:
         from hep_ml import gradientboosting, losses
 
         shared = {"uniform_features": NUISANCES, "uniform_label": 1, "fl_coefficient": strength}
@@ -111,10 +111,10 @@ def make_boosted_fit(loss: str, strength: float, *, trees: int, rate: float) -> 
     return fit
 
 
-def make_uboost_fit(*, trees: int = 50, steps: int = 12) -> Fit:
+def uboost(*, trees: int = 50, steps: int = 12) -> Fit:
     """hep_ml's uBoost as in its notebook; it has no strength."""
 
-    def fit(train: EventSample, test: EventSample, seed: int) -> Array:
+    def fit(train: Part, test: Part, seed: int) -> Array:
         from hep_ml.uboost import uBoostClassifier
         from sklearn.tree import DecisionTreeClassifier
 
@@ -129,16 +129,14 @@ def make_uboost_fit(*, trees: int = 50, steps: int = 12) -> Fit:
     return fit
 
 
-def make_tagger_fit(
-    *terms: Mapping[str, Any], mapped: bool = False, features: Sequence[str] = FEATURES
-) -> Fit:
+def tagger(*terms: Mapping[str, Any], mapped: bool = False, features: Sequence[str] = FEATURES) -> Fit:
     """Ours; a term of strength 0 is none.  mapped: with a quantile map, fitted on signal, behind it."""
-    paying = [{**term, "classes": "signal"} for term in terms if term["strength"]]
+    paying = [{**term, "given": "signal"} for term in terms if term["strength"]]
 
-    def fit(train: EventSample, test: EventSample, seed: int) -> Array:
-        def events(part: EventSample) -> EventDataset:
+    def fit(train: Part, test: Part, seed: int) -> Array:
+        def events(part: Part) -> Events:
             x, z, y = part.matrix(features), part.matrix(NUISANCES), part.y
-            return EventDataset(*map(torch.from_numpy, (x, y, z)), features=features, nuisances=NUISANCES)
+            return Events(*map(torch.from_numpy, (x, y, z)), features=features, nuisances=NUISANCES)
 
         torch.manual_seed(seed)
         method = Tagger(
@@ -147,16 +145,14 @@ def make_tagger_fit(
         )  # fmt: skip
         learning, judging = train.take(slice(VALIDATION, None)), train.take(slice(VALIDATION))
         torch.set_flush_denormal(True)
-        method.fit(DataSplits(events(learning), events(judging)), Trainer(seed=seed))
+        method.learn(Data(events(learning), events(judging)), Play(seed=seed))
         method.eval()
         with torch.no_grad():
             train_logit, logit = (method.logit(events(part).all.x).double().numpy() for part in (train, test))
         if mapped:
             own, chart = train.y == 1, QuantileMap(nuisance=NUISANCES)
             z = train.matrix(NUISANCES)[own]
-            chart.fit(
-                BackgroundSample.from_arrays(train_logit[own], z, np.ones(len(z)), nuisance_names=NUISANCES)
-            )
+            chart.fit(Background.checked(train_logit[own], z, np.ones(len(z)), names=NUISANCES))
             both = (torch.from_numpy(v).float() for v in (logit, test.matrix(NUISANCES)))
             logit = chart(*both).double().numpy()
         return np.asarray(1 / (1 + np.exp(-logit)))
@@ -164,48 +160,46 @@ def make_tagger_fit(
     return fit
 
 
-def make_disco_fit(strength: float, **more: Any) -> Fit:
-    term = {"type": "DisCo", "nuisance": NUISANCES, "strength": strength, "tail_weight": 0, "tail_sample": 0}
-    return make_tagger_fit(term, **more)
+def disco(strength: float, **more: Any) -> Fit:
+    term = {"type": "DisCo", "nuisance": NUISANCES, "strength": strength, "tail": 0, "draw": 0}
+    return tagger(term, **more)
 
 
-def make_flatness_fit(strength: float) -> Fit:
+def flatness(strength: float) -> Fit:
     """The loss of hep_ml's flatness boosting, in a network: exact gradients, by the rank of the score."""
     term = {"type": "Flatness", "nuisance": NUISANCES, "strength": strength, "bins": 8, "sees": "rank"}
-    return make_tagger_fit({**term, "tail_weight": 0})
+    return tagger({**term, "tail": 0})
 
 
-def make_adversary_fit(strength: float) -> Fit:
+def adversary(strength: float) -> Fit:
     """A mixture of Gaussians in both nuisances jointly."""
-    return make_tagger_fit({"type": "GMM", "nuisance": NUISANCES, "strength": strength, "tail_weight": 0})
+    return tagger({"type": "GMM", "nuisance": NUISANCES, "strength": strength, "tail": 0})
 
 
 THEIRS: dict[str, dict[float, Fit]] = {
-    "hep_ml log loss": {0: make_boosted_fit("plain", 0, trees=50, rate=0.2)},
+    "hep_ml log loss": {0: boosted("plain", 0, trees=50, rate=0.2)},
     "hep_ml uGB+BinFL, 50 trees": {
-        s: make_boosted_fit("bins", s, trees=50, rate=0.2) for s in (1, 3, 5, 10, 15, 30, 100)
+        s: boosted("bins", s, trees=50, rate=0.2) for s in (1, 3, 5, 10, 15, 30, 100)
     },
-    "hep_ml uGB+BinFL, 200 trees": {
-        s: make_boosted_fit("bins", s, trees=200, rate=0.1) for s in (5, 15, 30, 100)
-    },
-    "hep_ml uGB+KnnFL, 50 trees": {s: make_boosted_fit("knn", s, trees=50, rate=0.2) for s in (5, 15)},
-    "hep_ml uBoost": {0: make_uboost_fit()},
+    "hep_ml uGB+BinFL, 200 trees": {s: boosted("bins", s, trees=200, rate=0.1) for s in (5, 15, 30, 100)},
+    "hep_ml uGB+KnnFL, 50 trees": {s: boosted("knn", s, trees=50, rate=0.2) for s in (5, 15)},
+    "hep_ml uBoost": {0: uboost()},
 }
 OURS: dict[str, dict[float, Fit]] = {
-    "hepdecorr DisCo": {s: make_disco_fit(s) for s in (0, 1, 3, 10, 30)},
-    "hepdecorr Flatness": {s: make_flatness_fit(s) for s in (0, 0.3, 1, 3, 10)},
-    "hepdecorr adversary (GMM)": {s: make_adversary_fit(s) for s in (1, 5)},
-    "hepdecorr plain, with map": {0: make_tagger_fit(mapped=True)},
-    "hepdecorr DisCo, with map": {s: make_disco_fit(s, mapped=True) for s in (3, 10)},
-    "hepdecorr M2 as inputs, with map": {0: make_tagger_fit(mapped=True, features=[*FEATURES, *NUISANCES])},
+    "hepdecorr DisCo": {s: disco(s) for s in (0, 1, 3, 10, 30)},
+    "hepdecorr Flatness": {s: flatness(s) for s in (0, 0.3, 1, 3, 10)},
+    "hepdecorr adversary (GMM)": {s: adversary(s) for s in (1, 5)},
+    "hepdecorr plain, with map": {0: tagger(mapped=True)},
+    "hepdecorr DisCo, with map": {s: disco(s, mapped=True) for s in (3, 10)},
+    "hepdecorr M2 as inputs, with map": {0: tagger(mapped=True, features=[*FEATURES, *NUISANCES])},
 }
 DEAR = ("hep_ml uGB+KnnFL, 50 trees", "hep_ml uBoost", "hepdecorr adversary (GMM)")  # for these one seed
 
 
-class TestMetrics:
+class Ruler:
     """AUC and hep_ml's figures of scores of the test events."""
 
-    def __init__(self, test: EventSample) -> None:
+    def __init__(self, test: Part) -> None:
         from hep_ml.metrics import BinBasedCvM, KnnBasedCvM
 
         self.test = test
@@ -246,9 +240,7 @@ class TestMetrics:
         return float(metric(y, np.stack([1 - score, score], 1), np.ones(len(y))))
 
 
-def measure_seeds(
-    fit: Fit, train: EventSample, ruler: TestMetrics, seeds: Sequence[int], *, keep: Path
-) -> MethodPoint:
+def measure(fit: Fit, train: Part, ruler: Ruler, seeds: Sequence[int], *, keep: Path) -> Point:
     """Train with each seed and measure, but for those that are kept already."""
     held = []
     for seed in seeds:
@@ -262,10 +254,10 @@ def measure_seeds(
         with np.load(kept) as file:
             held.append([file[name] for name in ("figures", "beside", "seconds")])
     measured, others, spent = (np.stack(values) for values in zip(*held, strict=True))
-    return MethodPoint(measured, tuple(others.mean(0)), float(spent.mean()))
+    return Point(measured, tuple(others.mean(0)), float(spent.mean()))
 
 
-def jackknife_error(values: Array) -> float:
+def error(values: Array) -> float:
     """Of the mean over seeds of values (seeds, 1 + PARTS): jackknife over events, spread over seeds."""
     left = values.mean(0)[1:]
     events = (PARTS - 1) / PARTS * np.square(left - left.mean()).sum()
@@ -273,7 +265,7 @@ def jackknife_error(values: Array) -> float:
     return float(np.sqrt(events + seeds))
 
 
-def auc_gain(front: Sequence[MethodPoint], theirs: MethodPoint) -> Array:
+def gain(front: Sequence[Point], theirs: Point) -> Array:
     """AUC of our front at their CvM less theirs, (seeds, 1 + PARTS); NaN where our front does not reach.
 
     Between its points the front is taken as linear in log CvM; looser than its loosest point it stays there.
@@ -301,8 +293,8 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="sklearn|hep_ml")
-    train, test = read_events(given.data)
-    ruler = TestMetrics(test)
+    train, test = read(given.data)
+    ruler = Ruler(test)
     packages = ("hep_ml", "scikit-learn", "numpy", "pandas", "torch")
     print(", ".join(f"{p} {metadata.version(p)}" for p in packages))
     keep = given.keep or Path(tempfile.mkdtemp())
@@ -312,29 +304,29 @@ def main() -> None:
     print(f"{TRAIN} training and {TEST} test events; floor of CvM {floor:.5f}\n")
     print(f"{'method':34s} strength seeds  AUC               CvM x 1000       kNN CvM x 1000  "
           "dCor^2    JSD excess  CPU s")  # fmt: skip
-    points: dict[str, dict[float, MethodPoint]] = {}
+    points: dict[str, dict[float, Point]] = {}
     for name, scan in (THEIRS | OURS).items():
         if given.only and not any(part in name for part in given.only):
             continue
         for strength, fit in scan.items():
             seeds = range(1, 2 if name in DEAR else given.seeds + 1)
             place = keep / re.sub(r"\W+", "-", f"{name} {strength}")
-            point = measure_seeds(fit, train, ruler, seeds, keep=place)
+            point = measure(fit, train, ruler, seeds, keep=place)
             points.setdefault(name, {})[strength] = point
-            print_row(name, strength, point)
-    compare_with_hep_ml(points)
+            tell(name, strength, point)
+    compare(points)
 
 
-def print_row(name: str, strength: float, point: MethodPoint) -> None:
+def tell(name: str, strength: float, point: Point) -> None:
     """One row of the table."""
-    (a, c), (da, dc) = point.figures[:, 0].mean(0), (jackknife_error(point.figures[:, :, k]) for k in (0, 1))
+    (a, c), (da, dc) = point.figures[:, 0].mean(0), (error(point.figures[:, :, k]) for k in (0, 1))
     near, dcor, excess = point.beside
     print(f"{name:34s} {strength:8g} {len(point.figures):5d}  {a:.4f} +- {da:.4f}  {1e3 * c:6.2f} +- "
           f"{1e3 * dc:4.2f}  {1e3 * near:14.2f}  {dcor:8.5f}  {excess:10.5f}  {point.seconds:5.1f}",
           flush=True)  # fmt: skip
 
 
-def compare_with_hep_ml(points: Mapping[str, Mapping[float, MethodPoint]]) -> None:
+def compare(points: Mapping[str, Mapping[float, Point]]) -> None:
     """At the flatness of each point of hep_ml: our AUC less its."""
     whole = {name: scan for name, scan in points.items() if name in OURS and 0 in scan and len(scan) > 1}
     fronts = {name: list(scan.values()) for name, scan in whole.items()}
@@ -342,8 +334,8 @@ def compare_with_hep_ml(points: Mapping[str, Mapping[float, MethodPoint]]) -> No
         print(f"\nAUC of {name}, at hep_ml's CvM, less hep_ml's:")
         for theirs in (n for n in points if n in THEIRS):
             for strength, point in points[theirs].items():
-                found = auc_gain(front, point)
-                mean, off = found[:, 0].mean(), jackknife_error(found)
+                found = gain(front, point)
+                mean, off = found[:, 0].mean(), error(found)
                 text = f"{mean:+.4f} +- {off:.4f}" if np.isfinite(off) else "our scan is not that flat"
                 print(f"  {theirs:30s} {strength:5g}: {text}")
 

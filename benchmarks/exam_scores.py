@@ -3,8 +3,7 @@
     python benchmarks/exam_scores.py --out results/exam_scores [--seeds 20] [--only cxvae --only gvae]
 
 Schools are made, put in a table, every tagger of analysis_configs/exam_scores.yaml is trained with every
-seed, and all are measured on test schools: OUT/results/group_codes/group_codes.html has tables,
-boxes and tests.  What
+seed, and all are measured on test schools: OUT/results/groups/groups.html has tables, boxes and tests.  What
 is finished is skipped the next time, and its seconds are then not in the total that is printed.  The aim:
 twenty seeds of all taggers within 40 minutes on two cores.
 """
@@ -20,10 +19,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from hepdecorr.config.schema import load_config
-from hepdecorr.evaluation.group_codes.evaluation import CODE_METRICS
-from hepdecorr.samples.exam_scores import ExamScoreOptions, generate
-from hepdecorr.workflow.analysis import Analysis
+from hepdecorr.cli.steps import Analysis
+from hepdecorr.config import load
+from hepdecorr.samples.exam_scores import Options, generate
+from hepdecorr.validation.measures.code_evaluation import FIGURES
 
 CONFIG = Path(__file__).parents[1] / "analysis_configs" / "exam_scores.yaml"
 TOLD = ("reconstruction", "translation", "translation_means", "u_probe", "v_prediction", "v_probe")
@@ -44,23 +43,23 @@ def main(
     started = time.perf_counter()
     sample = (out / "exam_scores.root").resolve()
     if not sample.is_file():
-        generate(out=sample, groups=groups, options=ExamScoreOptions(noise=noise))
+        generate(out=sample, groups=groups, options=Options(noise=noise))
     overrides = [
         f"output={(out / 'results').resolve()}",
         f"samples.datasets.schools.files={sample}",
         f"seeds={list(range(1, seeds + 1))}",
-        f"resources.jobs={jobs}",
+        f"training.jobs={jobs}",
     ]
     # The decoder is told the noise that the sample has.
-    overrides += [f"taggers.{name}.decoder.noise={noise}" for name in load_config(CONFIG).taggers]
-    config = load_config(CONFIG, overrides=overrides)
+    overrides += [f"taggers.{name}.decoder.noise={noise}" for name in load(CONFIG).taggers]
+    config = load(CONFIG, overrides=overrides)
     console = Console()
-    Analysis(config, console=console, only=[]).build_table()
+    Analysis(config, console=console, only=[]).table()
     analysis = Analysis(config, console=console, only=only or [])
     analysis.train()
     trained = time.perf_counter()
-    page = analysis.evaluate_group_codes()
-    _print_results(json.loads(page.with_suffix(".json").read_text()))
+    page = analysis.groups()
+    _told(json.loads(page.with_suffix(".json").read_text()))
     done = time.perf_counter()
     print(f"{(done - started) / 60:.1f} minutes in all, {(done - trained) / 60:.1f} of them to measure;")
     print(
@@ -68,14 +67,14 @@ def main(
     )
 
 
-def _print_results(found: dict[str, Any]) -> None:
+def _told(found: dict[str, Any]) -> None:
     """Means over seeds, and what of their differences from the first tagger is resolved."""
     figures = [name for name in TOLD if name in found["figures"]]
     taggers = list(found["taggers"])
     print(f"{'':18}" + "".join(f"{name:>24}" for name in figures))
     for name in taggers:
         over = [found["taggers"][name]["over_seeds"][figure] for figure in figures]
-        print(f"{name:18}" + "".join(f"{_format_spread(one):>24}" for one in over))
+        print(f"{name:18}" + "".join(f"{_spread(one):>24}" for one in over))
     floors = [found["floors"].get(figure) for figure in figures]
     print(
         f"{'exact posterior':18}"
@@ -88,12 +87,10 @@ def _print_results(found: dict[str, Any]) -> None:
                 sign = "resolved" if one["resolved"] else "not resolved"
                 value = f"{one['value']['value']:+.4f}"
                 pair = f"{one['first']} - {one['second']}"
-                print(
-                    f"  {CODE_METRICS[figure].title:38} {pair:28} {value:>10}  p {one['p_holm']:.2g}: {sign}"
-                )
+                print(f"  {FIGURES[figure].title:38} {pair:28} {value:>10}  p {one['p_holm']:.2g}: {sign}")
 
 
-def _format_spread(one: dict[str, Any]) -> str:
+def _spread(one: dict[str, Any]) -> str:
     return f"{one['mean']:.4f} +- {one['std'] or 0:.4f}"
 
 

@@ -45,15 +45,13 @@ def main() -> None:
     path = options.file or Path(
         str(resources.files("hepdecorr.samples").joinpath("data", "bsgamma_continuum.root"))
     )
-    events = load_events(path, options.candidates)
+    events = in_memory(path, options.candidates)
     # compiled code is loaded or made here
-    features.compute_features("bsgamma", events[:10])
-    ours, rate = time_best(
-        lambda: features.compute_features("bsgamma", events), len(events), repeat=options.repeat
-    )
-    plain, plain_rate = time_best(lambda: compute_padded(events), len(events), repeat=1)
-    _, read_rate = time_best(
-        lambda: compute_from_file(path, options.candidates), count_entries(path, options.candidates), repeat=1
+    features.compute("bsgamma", events[:10])
+    ours, rate = timed(lambda: features.compute("bsgamma", events), len(events), repeat=options.repeat)
+    plain, plain_rate = timed(lambda: padded(events), len(events), repeat=1)
+    _, read_rate = timed(
+        lambda: from_file(path, options.candidates), stored(path, options.candidates), repeat=1
     )
     print(f"{len(events)} candidates of {path.name}, {len(ours)} features")
     print(f"{'':34s}candidates / CPU-s")
@@ -61,10 +59,10 @@ def main() -> None:
     print(f"{'hepdecorr, with reading (virtual)':34s}{read_rate:14,.0f}")
     print(f"{'numpy, padded, columns in memory':34s}{plain_rate:14,.0f}")
     print(f"ratio {rate / plain_rate:.1f}")
-    compare_values(ours, plain)
+    compare(ours, plain)
 
 
-def time_best(run: Callable[[], Any], count: int, *, repeat: int) -> tuple[Any, float]:
+def timed(run: Callable[[], Any], count: int, *, repeat: int) -> tuple[Any, float]:
     """The result and the best rate per CPU-second."""
     best = 0.0
     for _ in range(repeat):
@@ -74,7 +72,7 @@ def time_best(run: Callable[[], Any], count: int, *, repeat: int) -> tuple[Any, 
     return result, best
 
 
-def compare_values(ours: dict[str, Any], plain: dict[str, Floats]) -> None:
+def compare(ours: dict[str, Any], plain: dict[str, Floats]) -> None:
     """Say where the two differ."""
     # Two maxima within rounding of each other have two axes: not compared either.
     missed = plain["thrust_o"] < ours["thrust_o"] - 1e-7
@@ -84,7 +82,7 @@ def compare_values(ours: dict[str, Any], plain: dict[str, Floats]) -> None:
     print(f"the largest difference of any feature is {differences[worst]:.1e} ({worst})")
 
 
-def load_events(path: Path, count: int) -> Any:
+def in_memory(path: Path, count: int) -> Any:
     """Events with every column read, repeated up to `count`."""
     with uproot.open(path) as file:
         flat = file["Events"].arrays(filter_name=[f"{name}_*" for name in COLLECTIONS], entry_stop=count)
@@ -96,33 +94,30 @@ def load_events(path: Path, count: int) -> Any:
     return ak.to_packed(ak.zip(made, depth_limit=1))
 
 
-def compute_from_file(path: Path, count: int) -> dict[str, Any]:
+def from_file(path: Path, count: int) -> dict[str, Any]:
     """The same from the file through coffea's virtual arrays."""
     factory = NanoEventsFactory.from_root(
-        {str(path): "Events"},
-        mode="virtual",
-        schemaclass=BsgammaSchema,
-        entry_stop=count_entries(path, count),
+        {str(path): "Events"}, mode="virtual", schemaclass=BsgammaSchema, entry_stop=stored(path, count)
     )
-    return features.compute_features("bsgamma", factory.events())
+    return features.compute("bsgamma", factory.events())
 
 
-def count_entries(path: Path, count: int) -> int:
+def stored(path: Path, count: int) -> int:
     """How many entries of the file are read."""
     with uproot.open(path) as file:
         return min(count, int(file["Events"].num_entries))
 
 
-def compute_padded(events: Any) -> dict[str, Floats]:
+def padded(events: Any) -> dict[str, Floats]:
     """The full set in numpy, 5,000 events at a time so that the pairs fit in memory."""
-    parts = [compute_block(events[i : i + 5000]) for i in range(0, len(events), 5000)]
+    parts = [shapes(events[i : i + 5000]) for i in range(0, len(events), 5000)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def compute_block(events: Any) -> dict[str, Floats]:
+def shapes(events: Any) -> dict[str, Floats]:
     """One part of it: four-vectors of shape (events, particles, 4), zeros where there is none."""
     ours, others, charge, n_charged = four_vectors(events)
-    out = stored_features(events) | candidate_angles(ours) | multiplicities(events, charge[1])
+    out = stored_ones(events) | kinematics(ours) | counting(events, charge[1])
     everything = np.concatenate([ours, others], axis=1)
     axis = {}
     for name, vectors in (("b", ours), ("o", others)):
@@ -131,24 +126,24 @@ def compute_block(events: Any) -> dict[str, Floats]:
     out["cos_tbz"], out["cos_toz"] = np.abs(axis["b"][:, 2]), np.abs(axis["o"][:, 2])
     for name, vectors in (("", everything), ("_roe", others)):
         out |= {f"r{order}{name}": value for order, value in fox_wolfram(vectors[..., :3]).items()}
-        out[f"sphericity{name}"], out[f"aplanarity{name}"] = momentum_tensor(vectors[..., :3])
-    out |= cleo_cones(others[..., :3], axis["b"])
+        out[f"sphericity{name}"], out[f"aplanarity{name}"] = tensor(vectors[..., :3])
+    out |= cones(others[..., :3], axis["b"])
     sqrt_s = ak.to_numpy(events["Beam", "sqrtS"]).astype(np.float64)
-    out |= missing_sums(everything, others, sqrt_s)
+    out |= sums(everything, others, sqrt_s)
     largest = 2 * (sqrt_s - ours[..., 3].sum(axis=1))
-    return out | ksfw_moments(ours, others, charge, n_charged, everything, largest)
+    return out | ksfw(ours, others, charge, n_charged, everything, largest)
 
 
 def four_vectors(events: Any) -> tuple[Floats, Floats, tuple[Floats, Floats], int]:
     """Candidate (n, 3, 4), rest (n, m, 4), their charges, and the width of the rest's charged part."""
     k, pi, g = (ak.to_numpy(events["Bcand", f]) for f in ("kIdx", "piIdx", "gIdx"))
     row = np.arange(len(k))
-    tracks, photons = padded_column(events, "Track"), padded_column(events, "Photon")
+    tracks, photons = column(events, "Track"), column(events, "Photon")
     tracks["mass"][row, k], tracks["mass"][row, pi] = K_MASS, PI_MASS
     photons["mass"][:] = 0.0
     boost = np.stack([ak.to_numpy(events["Beam", f"boost{x}"]) for x in "XYZ"], axis=1).astype(np.float64)
-    t, p = boost_to_cm(tracks, boost), boost_to_cm(photons, boost)
-    q = pad_array(events["Track", "charge"])
+    t, p = boosted(tracks, boost), boosted(photons, boost)
+    q = pad(events["Track", "charge"])
     ours = np.stack([t[row, k], t[row, pi], p[row, g]], axis=1)
     our_charge = np.stack([q[row, k], q[row, pi], np.zeros(len(q))], axis=1)
     t[row, k] = t[row, pi] = p[row, g] = 0.0
@@ -157,19 +152,19 @@ def four_vectors(events: Any) -> tuple[Floats, Floats, tuple[Floats, Floats], in
     return ours, others, (our_charge, np.pad(q, ((0, 0), (0, p.shape[1])))), t.shape[1]
 
 
-def pad_array(array: Any) -> Floats:
+def pad(array: Any) -> Floats:
     """(events, most) with zeros."""
     most = int(ak.max(ak.num(array), initial=0))
     filled = ak.fill_none(ak.pad_none(array, most, clip=True), 0)
     return np.asarray(ak.to_numpy(filled, allow_missing=False).astype(np.float64))
 
 
-def padded_column(events: Any, name: str) -> dict[str, Floats]:
+def column(events: Any, name: str) -> dict[str, Floats]:
     """The padded coordinates of a collection."""
-    return {field: pad_array(events[name, field]) for field in ("pt", "eta", "phi", "mass")}
+    return {field: pad(events[name, field]) for field in ("pt", "eta", "phi", "mass")}
 
 
-def boost_to_cm(c: dict[str, Floats], beta: Floats) -> Floats:
+def boosted(c: dict[str, Floats], beta: Floats) -> Floats:
     """Lab (pt, eta, phi, mass) to CM (x, y, z, e)."""
     p = np.stack(
         [c["pt"] * np.cos(c["phi"]), c["pt"] * np.sin(c["phi"]), c["pt"] * np.sinh(c["eta"])], axis=-1
@@ -181,14 +176,14 @@ def boost_to_cm(c: dict[str, Floats], beta: Floats) -> Floats:
     return np.concatenate([moved, (gamma * (e - along))[..., None]], axis=-1)
 
 
-def stored_features(events: Any) -> dict[str, Floats]:
+def stored_ones(events: Any) -> dict[str, Floats]:
     """Branches as they are."""
     names = {"delta_e": "deltaE", "p_star_b": "pStar", "e_star_gamma": "EgStar", "m_kpi": "mKst"}
     names |= {"m_pi0": "mPi0", "m_eta": "mEta"}
     return {name: ak.to_numpy(events["Bcand", field]).astype(np.float64) for name, field in names.items()}
 
 
-def candidate_angles(ours: Floats) -> dict[str, Floats]:
+def kinematics(ours: Floats) -> dict[str, Floats]:
     """Angles of the candidate."""
     k, pi, g = ours[:, 0], ours[:, 1], ours[:, 2]
     kst, b = k + pi, k + pi + g
@@ -202,9 +197,9 @@ def candidate_angles(ours: Floats) -> dict[str, Floats]:
     return {"p_star_kst": size, "cos_kst_gamma": cosine, "cos_hel": hel, "cos_theta_b": flight}
 
 
-def multiplicities(events: Any, charge: Floats) -> dict[str, Floats]:
+def counting(events: Any, charge: Floats) -> dict[str, Floats]:
     """Multiplicities and identification."""
-    code = np.abs(pad_array(events["Track", "pdgId"]))
+    code = np.abs(pad(events["Track", "pdgId"]))
     row = np.arange(len(code))
     k, pi = (ak.to_numpy(events["Bcand", f]) for f in ("kIdx", "piIdx"))
     out = {"kaon_id": code[row, k] == 321, "pion_id": code[row, pi] == 211}
@@ -235,14 +230,14 @@ def thrust(p: Floats) -> tuple[Floats, Floats]:
     return best, axis
 
 
-def pair_cosines(p: Floats, q: Floats) -> tuple[Floats, Floats, Floats]:
+def cosines(p: Floats, q: Floats) -> tuple[Floats, Floats, Floats]:
     """Sizes of both and the cosines of all pairs."""
     a, b = np.linalg.norm(p, axis=2), np.linalg.norm(q, axis=2)
     scale = np.maximum(a[:, :, None] * b[:, None, :], 1e-300)
     return a, b, np.einsum("nik,njk->nij", p, q) / scale
 
 
-def legendre_polynomials(c: Floats) -> dict[int, Floats]:
+def legendre(c: Floats) -> dict[int, Floats]:
     """P_0 to P_4."""
     p4 = (35 * c**4 - 30 * c**2 + 3) / 8
     return {0: np.ones_like(c), 1: c, 2: (3 * c**2 - 1) / 2, 3: (5 * c**3 - 3 * c) / 2, 4: p4}
@@ -250,15 +245,13 @@ def legendre_polynomials(c: Floats) -> dict[int, Floats]:
 
 def fox_wolfram(p: Floats) -> dict[int, Floats]:
     """R_1 to R_4."""
-    a, _, c = pair_cosines(p, p)
+    a, _, c = cosines(p, p)
     weight = a[:, :, None] * a[:, None, :]
     norm = np.maximum(weight.sum(axis=(1, 2)), 1e-300)
-    return {
-        order: (weight * q).sum(axis=(1, 2)) / norm for order, q in legendre_polynomials(c).items() if order
-    }
+    return {order: (weight * q).sum(axis=(1, 2)) / norm for order, q in legendre(c).items() if order}
 
 
-def momentum_tensor(p: Floats) -> tuple[Floats, Floats]:
+def tensor(p: Floats) -> tuple[Floats, Floats]:
     """Sphericity and aplanarity."""
     matrix = np.einsum("nia,nib->nab", p, p)
     trace = np.maximum(np.trace(matrix, axis1=1, axis2=2), 1e-300)
@@ -266,7 +259,7 @@ def momentum_tensor(p: Floats) -> tuple[Floats, Floats]:
     return 1.5 * (values[:, 0] + values[:, 1]), 1.5 * values[:, 0]
 
 
-def cleo_cones(p: Floats, axis: Floats) -> dict[str, Floats]:
+def cones(p: Floats, axis: Floats) -> dict[str, Floats]:
     """CLEO's nine."""
     size = np.linalg.norm(p, axis=2)
     cosine = np.abs(np.einsum("nij,nj->ni", p, axis)) / np.maximum(size, 1e-300)
@@ -274,7 +267,7 @@ def cleo_cones(p: Floats, axis: Floats) -> dict[str, Floats]:
     return {f"cleo_{i + 1}": np.where(number == i, size, 0).sum(axis=1) for i in range(9)}
 
 
-def missing_sums(everything: Floats, others: Floats, sqrt_s: Floats) -> dict[str, Floats]:
+def sums(everything: Floats, others: Floats, sqrt_s: Floats) -> dict[str, Floats]:
     """Energies and momenta of the rest and of what is missing."""
     rest, seen = others.sum(axis=1), everything.sum(axis=1)
     p_roe, p_miss = np.linalg.norm(rest[:, :3], axis=1), np.linalg.norm(seen[:, :3], axis=1)
@@ -291,7 +284,7 @@ def missing_sums(everything: Floats, others: Floats, sqrt_s: Floats) -> dict[str
     }
 
 
-def ksfw_moments(
+def ksfw(
     ours: Floats,
     others: Floats,
     charge: tuple[Floats, Floats],
@@ -303,11 +296,11 @@ def ksfw_moments(
     missing = -everything[..., :3].sum(axis=1)[:, None]
     targets = np.concatenate([others[..., :3], missing], axis=1)
     target_charge = np.pad(charge[1], ((0, 0), (0, 1)))
-    _, size, c = pair_cosines(ours[..., :3], targets)
-    a, _, cc = pair_cosines(targets, targets)
+    _, size, c = cosines(ours[..., :3], targets)
+    a, _, cc = cosines(targets, targets)
     pairs = np.triu(np.ones(cc.shape[1:]), 1) * a[:, :, None] * a[:, None, :]
     out = {}
-    so, oo = legendre_polynomials(c), legendre_polynomials(cc)
+    so, oo = legendre(c), legendre(cc)
     for order in range(5):
         sign = charge[0][:, :, None] * target_charge[:, None, :] if order % 2 else 1.0
         terms = (sign * size[:, None, :] * so[order]).sum(axis=1) / largest[:, None]

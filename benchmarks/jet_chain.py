@@ -36,11 +36,11 @@ import onnxruntime as ort
 import uproot
 from coffea.nanoevents import NanoEventsFactory, PFNanoAODSchema
 
-from hepdecorr.columnar import object_rows, onnx_graph, table_writer
-from hepdecorr.columnar.runner import run
+from hepdecorr.card import Card
+from hepdecorr.catalogue import load_file
+from hepdecorr.columnar import inputs, objects, rows
+from hepdecorr.columnar.running import run
 from hepdecorr.columnar.tagger import OnnxTagger
-from hepdecorr.model_card import ModelCard
-from hepdecorr.registry import load_file
 
 ROOT = Path(__file__).parents[1]
 CONSTITUENTS = ("log_pt", "log_pt_rel", "deta", "dphi", "dr", "log_e", "charge")
@@ -51,7 +51,7 @@ CUTS = [{"feature": "FatJet.pt", "min": 300.0}]
 NUISANCES = {"mass": {"feature": "FatJet.mass", "low": 50.0, "high": 300.0, "bins": 50, "unit": "GeV"}}
 
 
-def make_card() -> ModelCard:
+def card() -> Card:
     """Of a tagger on constituents alone, with a working point."""
     shape = {"length": LENGTH, "order": "pt descending"}
     axes = ("rows", "constituents")
@@ -73,15 +73,15 @@ def make_card() -> ModelCard:
         "created": "",
         "working_points": [{**point, "background_events": 1}],
     }
-    return ModelCard.model_validate(content)
+    return Card.model_validate(content)
 
 
-def export_untrained(folder: Path) -> Path:
+def untrained(folder: Path) -> Path:
     """Deep Sets as the library exports them."""
     import torch
 
-    from hepdecorr.training.export.tagger import export_tagger
-    from hepdecorr.training.methods.tagger import Tagger
+    from hepdecorr.learning.export import export
+    from hepdecorr.learning.methods.tagger import Tagger
 
     torch.manual_seed(1)
     torch.set_num_threads(1)
@@ -89,10 +89,10 @@ def export_untrained(folder: Path) -> Path:
     sample = torch.rand(64, LENGTH * (len(CONSTITUENTS) + 1)).round(decimals=2)
     sample.view(64, LENGTH, -1)[..., -1] = 1.0
     method.network.fit(sample)  # type: ignore[operator]
-    return export_tagger(method, card=make_card(), folder=folder, sample=sample)
+    return export(method, card=card(), folder=folder, sample=sample)
 
 
-def write_jet_file(folder: Path, jets: int) -> list[str]:
+def made(folder: Path, jets: int) -> list[str]:
     """A file of so many jets with 10 to 90 constituents, in events of one or two."""
     making = load_file(ROOT / "tests" / "columnar" / "jets" / "making_jets.py")
     files = []
@@ -104,7 +104,7 @@ def write_jet_file(folder: Path, jets: int) -> list[str]:
     return files
 
 
-def make_processor(tagger: Path | str) -> Any:
+def processor(tagger: Path | str) -> Any:
     """The processor that ships, with one tagger."""
     sculpting = load_file(ROOT / "processors" / "sculpting.py").Sculpting
     return sculpting(
@@ -116,12 +116,12 @@ def make_processor(tagger: Path | str) -> Any:
     )
 
 
-def run_chain(tagger: Path | str, files: Sequence[str], *, chunk: int) -> Any:
+def chain(tagger: Path | str, files: Sequence[str], *, chunk: int) -> Any:
     """The processor's output over all files."""
-    return run({"made": list(files)}, make_processor(tagger), schema=PFNanoAODSchema, chunksize=chunk).out
+    return run({"made": list(files)}, processor(tagger), schema=PFNanoAODSchema, chunksize=chunk).out
 
 
-def list_read_branches(tagger: Path | str, files: Sequence[str]) -> list[str]:
+def touched(tagger: Path | str, files: Sequence[str]) -> list[str]:
     """The branches that the chain reads."""
     log: list[Any] = []
     events = NanoEventsFactory.from_root(
@@ -131,11 +131,11 @@ def list_read_branches(tagger: Path | str, files: Sequence[str]) -> list[str]:
         entry_stop=100,
         metadata={"dataset": "made", "filename": files[0], "entrystart": 0, "entrystop": 100},
     ).events()
-    make_processor(tagger).process(events)
+    processor(tagger).process(events)
     return sorted({entry.branch for entry in log})
 
 
-def read_branches(files: Sequence[str], branches: Sequence[str], *, chunk: int) -> None:
+def read(files: Sequence[str], branches: Sequence[str], *, chunk: int) -> None:
     """Bare uproot."""
     for file in files:
         with uproot.open(file) as opened:
@@ -143,7 +143,7 @@ def read_branches(files: Sequence[str], branches: Sequence[str], *, chunk: int) 
                 pass
 
 
-def prepare_arrays(tagger: OnnxTagger, files: Sequence[str], *, chunk: int) -> Iterator[dict[str, Any]]:
+def ready(tagger: OnnxTagger, files: Sequence[str], *, chunk: int) -> Iterator[dict[str, Any]]:
     """The arrays that the tagger takes, of all jets that pass, a chunk at a time."""
     for file in files:
         with uproot.open(file) as opened:
@@ -155,22 +155,22 @@ def prepare_arrays(tagger: OnnxTagger, files: Sequence[str], *, chunk: int) -> I
                 entry_start=start,
                 entry_stop=min(start + chunk, entries),
             ).events()
-            jets = object_rows.explode_collection(events, OBJECTS)
-            keep, _ = table_writer.apply_selection(jets, CUTS, base=ROOT)
+            jets = objects.rows(events, OBJECTS)
+            keep, _ = rows.select(jets, CUTS, base=ROOT)
             yield tagger.inputs(jets[keep])
 
 
-def run_session(session: ort.InferenceSession, arrays: dict[str, Any]) -> None:
+def network(session: ort.InferenceSession, arrays: dict[str, Any]) -> None:
     """Bare ONNX Runtime over ready arrays."""
     for i in range(0, len(arrays["mask"]), BATCH):
         session.run(["logit"], {name: array[i : i + BATCH] for name, array in arrays.items()})
 
 
-def crop_batches(arrays: dict[str, Any]) -> list[dict[str, Any]]:
+def cropped(arrays: dict[str, Any]) -> list[dict[str, Any]]:
     """The same arrays in batches of jets of like multiplicity, no longer than these need."""
-    batches = onnx_graph.iter_length_batches(onnx_graph.filled_lengths(arrays["mask"]), batch_size=BATCH)
+    batches = inputs.batches(inputs.last(arrays["mask"]), size=BATCH)
     return [
-        {k: np.ascontiguousarray(v) for k, v in onnx_graph.take_padded_rows(arrays, jets, wide).items()}
+        {k: np.ascontiguousarray(v) for k, v in inputs.cut(arrays, jets, wide).items()}
         for jets, wide in batches
     ]
 
@@ -186,19 +186,19 @@ def peak_mib(model: Path | str, files: Sequence[str], *, chunk: int) -> float:
     """By how much the memory of a fresh process grows at most while it runs the chain."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_measure_growth, model, list(files), chunk).result()
+        return pool.submit(_grown, model, list(files), chunk).result()
 
 
-def _measure_growth(model: Path | str, files: list[str], chunk: int) -> float:
-    run_chain(model, files[:1], chunk=200)  # all modules loaded, all loops compiled
+def _grown(model: Path | str, files: list[str], chunk: int) -> float:
+    chain(model, files[:1], chunk=200)  # all modules loaded, all loops compiled
     # Linux counts the peak from here on; ru_maxrss would hold that of the parent.
     Path("/proc/self/clear_refs").write_text("5")
-    before = _read_kib("VmRSS")
-    run_chain(model, files, chunk=chunk)
-    return (_read_kib("VmHWM") - before) / 1024
+    before = _kib("VmRSS")
+    chain(model, files, chunk=chunk)
+    return (_kib("VmHWM") - before) / 1024
 
 
-def _read_kib(name: str) -> int:
+def _kib(name: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
@@ -214,18 +214,18 @@ def main() -> None:
     given = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        model = given.model or export_untrained(Path(folder) / "model")
-        files = given.data or write_jet_file(Path(folder), given.jets)
-        measure_rates(OnnxTagger(model), model, files, given)
+        model = given.model or untrained(Path(folder) / "model")
+        files = given.data or made(Path(folder), given.jets)
+        measure(OnnxTagger(model), model, files, given)
 
 
-def measure_rates(tagger: OnnxTagger, model: Path | str, files: list[str], given: argparse.Namespace) -> None:
+def measure(tagger: OnnxTagger, model: Path | str, files: list[str], given: argparse.Namespace) -> None:
     """Time the chain and its parts in turn."""
     chunk = given.chunk
-    jets = run_chain(model, files, chunk=chunk)["chunks"]
+    jets = chain(model, files, chunk=chunk)["chunks"]
     per_pass = sum(c["cutflow"]["all"] for c in jets)
     passes = -(-given.jets // per_pass)
-    branches = list_read_branches(model, files)
+    branches = touched(model, files)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -236,20 +236,20 @@ def measure_rates(tagger: OnnxTagger, model: Path | str, files: list[str], given
     for _ in range(given.repeats):
         spent = dict.fromkeys(found, 0.0)
         for _ in range(passes):
-            spent["chain"] += cpu_seconds(lambda: run_chain(model, files, chunk=chunk))
-            spent["read"] += cpu_seconds(lambda: read_branches(files, branches, chunk=chunk))
-            for arrays in prepare_arrays(tagger, files, chunk=chunk):
-                spent["network"] += cpu_seconds(partial(run_session, session, arrays))
-                for batch in crop_batches(arrays):
-                    spent["cropped"] += cpu_seconds(partial(run_session, session, batch))
+            spent["chain"] += cpu_seconds(lambda: chain(model, files, chunk=chunk))
+            spent["read"] += cpu_seconds(lambda: read(files, branches, chunk=chunk))
+            for arrays in ready(tagger, files, chunk=chunk):
+                spent["network"] += cpu_seconds(partial(network, session, arrays))
+                for batch in cropped(arrays):
+                    spent["cropped"] += cpu_seconds(partial(network, session, batch))
         for name, seconds in spent.items():
             found[name].append(seconds)
-    print_rates(found, total=per_pass * passes, passed=sum(c["rows"] for c in jets) * passes)
+    report(found, total=per_pass * passes, passed=sum(c["rows"] for c in jets) * passes)
     for size in (chunk // 10, chunk // 2, chunk):
         print(f"memory that chunks of {size:,} events add: {peak_mib(model, files, chunk=size):.0f} MiB")
 
 
-def print_rates(found: dict[str, list[float]], *, total: int, passed: int) -> None:
+def report(found: dict[str, list[float]], *, total: int, passed: int) -> None:
     """Rates and their ratios, median over the repeats."""
     print(f"{total:,} jets, {passed:,} of them pass")
     for name, seconds in found.items():

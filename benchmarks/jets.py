@@ -50,16 +50,16 @@ def main(
 def summarise(metrics: dict[str, Any]) -> None:
     """Print mean +- spread over seeds."""
     for name, runs in metrics["taggers"].items():
-        _print_row(name, runs)
+        _line(name, runs)
         if name in metrics.get("mapped", {}):
-            _print_row(f"{name}, per-mass quantile map", metrics["mapped"][name])
+            _line(f"{name}, per-mass quantile map", metrics["mapped"][name])
 
 
-def _print_row(name: str, runs: list[dict[str, Any]]) -> None:
+def _line(name: str, runs: list[dict[str, Any]]) -> None:
     half = [run["half_signal"] for run in runs]
     print(
-        f"{name}: AUC {format_mean_std([run['auc']['value'] for run in runs], 4)}, "
-        f"R50 {format_mean_std([one['r50']['value'] for one in half], 1)}"
+        f"{name}: AUC {spread([run['auc']['value'] for run in runs], 4)}, "
+        f"R50 {spread([one['r50']['value'] for one in half], 1)}"
     )
     for one in half:
         found = one["sculpting"]
@@ -75,12 +75,12 @@ def _print_row(name: str, runs: list[dict[str, Any]]) -> None:
         efficiency = [run["signal_efficiency"][i]["efficiency"]["value"] for run in runs]
         lowest = ", ".join(f"{run['p_holm'][i]:.3f}" for run in runs)
         print(
-            f"    rejection {rejection:4}: signal efficiency {format_mean_std(efficiency, 3)}, "
-            f"excess {format_mean_std(excess, 4)}, Holm p {lowest}"
+            f"    rejection {rejection:4}: signal efficiency {spread(efficiency, 3)}, "
+            f"excess {spread(excess, 4)}, Holm p {lowest}"
         )
 
 
-def format_mean_std(values: list[float], digits: int) -> str:
+def spread(values: list[float], digits: int) -> str:
     """Mean +- standard deviation."""
     deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
     return f"{np.mean(values):.{digits}f} +- {deviation:.{digits}f}"

@@ -33,17 +33,17 @@ from coffea.nanoevents import BaseSchema
 from coffea.processor import ProcessorABC
 from onnx import TensorProto, helper, numpy_helper
 
+from hepdecorr.card import METADATA_KEY, Card
 from hepdecorr.columnar import features
-from hepdecorr.columnar.runner import run
+from hepdecorr.columnar.running import run
 from hepdecorr.columnar.tagger import OnnxTagger
-from hepdecorr.model_card import METADATA_KEY, ModelCard
 
 BATCH = 2048
 CHUNK = 50_000
 SPANS = ("scores", "stack", "events")
 
 
-class TimedProcessor(ProcessorABC):
+class Timed(ProcessorABC):
     """CPU-seconds of each span, summed over chunks."""
 
     def __init__(self, tagger: OnnxTagger) -> None:
@@ -51,11 +51,11 @@ class TimedProcessor(ProcessorABC):
 
     def process(self, events: Any) -> dict[str, float]:
         """One chunk."""
-        columns = features.compute_features(self.tagger.feature_names, events)
-        matrix = self.tagger.feature_matrix(columns)
+        columns = features.compute(self.tagger.feature_names, events)
+        matrix = self.tagger.stack(columns)
         return {
-            "extra_scores": cpu_seconds(lambda: self.tagger.scores(matrix)),
-            "stack": cpu_seconds(lambda: self.tagger.scores(self.tagger.feature_matrix(columns))),
+            "scores": cpu_seconds(lambda: self.tagger.scores(matrix)),
+            "stack": cpu_seconds(lambda: self.tagger.scores(self.tagger.stack(columns))),
             "events": cpu_seconds(lambda: self.tagger(events)),
         }
 
@@ -70,7 +70,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - begin
 
 
-def export_random_mlp(names: list[str], widths: list[int]) -> bytes:
+def model(names: list[str], widths: list[int]) -> bytes:
     """A multilayer perceptron with random weights, and its card."""
     rng = np.random.default_rng(1)
     sizes = [len(names), *widths, 1]
@@ -97,7 +97,7 @@ def export_random_mlp(names: list[str], widths: list[int]) -> bytes:
     made: onnx.ModelProto = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
     )
-    card = ModelCard.model_validate(
+    card = Card.model_validate(
         {
             "name": "benchmark",
             "method": {},
@@ -114,7 +114,7 @@ def export_random_mlp(names: list[str], widths: list[int]) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def run_bare_session(session: ort.InferenceSession, matrix: np.ndarray[Any, Any]) -> None:
+def bare(session: ort.InferenceSession, matrix: np.ndarray[Any, Any]) -> None:
     """ONNX Runtime over a ready matrix, in batches."""
     for i in range(0, len(matrix), BATCH):
         session.run(["score"], {"features": matrix[i : i + BATCH]})
@@ -131,7 +131,7 @@ def main() -> None:
 
     names = [f"x{i}" for i in range(given.features)]
     matrix = np.random.default_rng(2).normal(size=(given.events, given.features)).astype(np.float32)
-    content = export_random_mlp(names, [int(w) for w in given.widths.split(",")])
+    content = model(names, [int(w) for w in given.widths.split(",")])
     tagger = OnnxTagger(content, batch_size=BATCH)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -146,8 +146,8 @@ def main() -> None:
             file.mktree("Events", dict.fromkeys(names, np.dtype("f4")))
             file["Events"].extend(dict(zip(names, matrix.T.copy(), strict=True)))
         for repeat in range(given.repeats + 1):
-            outcome = run({"made": [str(path)]}, TimedProcessor(tagger), schema=BaseSchema, chunksize=CHUNK)
-            alone = cpu_seconds(lambda: run_bare_session(session, matrix))
+            outcome = run({"made": [str(path)]}, Timed(tagger), schema=BaseSchema, chunksize=CHUNK)
+            alone = cpu_seconds(lambda: bare(session, matrix))
             if repeat == 0:  # both warm up
                 continue
             rate.append(given.events / alone)

@@ -35,58 +35,56 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hepdecorr.config.schema import load_config
-from hepdecorr.evaluation.metrics import Evaluation, evaluate
+from hepdecorr.config import load
+from hepdecorr.learning import Data, Events, Play, logits, train
+from hepdecorr.learning.methods import Tagger
+from hepdecorr.learning.moves import Moves
+from hepdecorr.learning.networks import layers
+from hepdecorr.learning.networks.inputs import read_inputs
+from hepdecorr.learning.terms.entropy import mutual_information
 from hepdecorr.table import Selection, Split, Table, write_manifest, write_shard
-from hepdecorr.training import DataSplits, EventDataset, Trainer, predict_logits, train
-from hepdecorr.training.losses.information import mutual_information
-from hepdecorr.training.methods import Tagger
-from hepdecorr.training.networks import mlp_layers
-from hepdecorr.training.networks.preprocessing import build_preprocessor
-from hepdecorr.training.optim import OptimizerConfig
+from hepdecorr.validation.measures import Evaluation, evaluate
 
 CONFIG = Path(__file__).parents[1] / "analysis_configs" / "bsgamma.yaml"
 NUISANCE = "m_bc"
 PACKAGES = {"hep_ml": "hep_ml", "modeloss": "modeloss", "pythae": "pythae"}
 
 
-class EventSample(NamedTuple):
+class Part(NamedTuple):
     """Features (n, f), labels (n,), nuisance (n,)."""
 
     x: Tensor
     y: Tensor
     z: Tensor
 
-    def take(self, index: Any) -> EventSample:
-        return EventSample(*(t[index] for t in self))
+    def take(self, index: Any) -> Part:
+        return Part(*(t[index] for t in self))
 
-    def events(self) -> EventDataset:
-        return EventDataset(self.x, self.y, self.z[:, None], nuisances=[NUISANCE])
+    def events(self) -> Events:
+        return Events(self.x, self.y, self.z[:, None], nuisances=[NUISANCE])
 
 
-class TrainTestSample(NamedTuple):
+class Sample(NamedTuple):
     """What all see."""
 
     table: Table  # of training and validation events
     split: Split
-    train: EventSample
-    validation: EventSample
-    test: EventSample
+    train: Part
+    validation: Part
+    test: Part
     features: list[str]
     inputs: Mapping[str, Any]  # logarithms of long tails, as in the config
 
     @property
-    def learning(self) -> EventSample:
+    def learning(self) -> Part:
         """Training and validation events, for those that choose no epoch."""
-        return EventSample(*(torch.cat(both) for both in zip(self.train, self.validation, strict=True)))
+        return Part(*(torch.cat(both) for both in zip(self.train, self.validation, strict=True)))
 
 
-Scoring = Callable[[TrainTestSample, int], NDArray[Any]]  # sample, seed -> logits of the test events
+Scoring = Callable[[Sample, int], NDArray[Any]]  # sample, seed -> logits of the test events
 
 
-def make_sample(
-    full: Table, *, rows: int, split: Split, inputs: Mapping[str, Any], folder: Path
-) -> TrainTestSample:
+def sampled(full: Table, *, rows: int, split: Split, inputs: Mapping[str, Any], folder: Path) -> Sample:
     """So many training events as a table of their own, and all test events."""
     arrays = {"train": full.read(select=Selection("train", split))}
     arrays["validation"] = full.read(select=Selection("validation", split))
@@ -102,35 +100,33 @@ def make_sample(
     table = write_manifest(
         folder, [shard], columns=full.columns, datasets={"events": {"use": "train"}}, provenance={}
     )
-    features = full.column_names("feature")
+    features = full.names("feature")
     arrays["test"] = full.read([*features, NUISANCE, "label"], select=Selection("test", split))
 
-    def part(name: str) -> EventSample:
+    def part(name: str) -> Part:
         held = arrays[name]
         x = np.stack([held[f] for f in features], 1).astype(np.float32)
-        return EventSample(
-            *(torch.as_tensor(a.astype(np.float32)) for a in (x, held["label"], held[NUISANCE]))
-        )
+        return Part(*(torch.as_tensor(a.astype(np.float32)) for a in (x, held["label"], held[NUISANCE])))
 
-    return TrainTestSample(table, split, part("train"), part("validation"), part("test"), features, inputs)
+    return Sample(table, split, part("train"), part("validation"), part("test"), features, inputs)
 
 
-def train_ours(spec: Mapping[str, Any], sample: TrainTestSample, seed: int) -> NDArray[Any]:
+def ours(spec: Mapping[str, Any], sample: Sample, seed: int) -> NDArray[Any]:
     """A tagger of the config."""
     block = {k: v for k, v in spec.items() if k not in ("title", "description", "seeds")}
     trained = train(
         block, table=sample.table, split=sample.split, seed=seed, device="cpu", base=CONFIG.parent
     )
-    return predict_logits(trained.method, sample.test.x)
+    return logits(trained.method, sample.test.x)
 
 
-def _frame(part: EventSample, features: list[str]) -> Any:
+def _frame(part: Part, features: list[str]) -> Any:
     from pandas import DataFrame
 
     return DataFrame(np.column_stack([part.x, part.z]), columns=[*features, NUISANCE])
 
 
-def train_boosted(flatness: float, sample: TrainTestSample, seed: int) -> NDArray[Any]:
+def boosted(flatness: float, sample: Sample, seed: int) -> NDArray[Any]:
     """hep_ml's gradient boosting, with its flatness loss in bins of M_bc."""
     from hep_ml import gradientboosting, losses
 
@@ -145,7 +141,7 @@ def train_boosted(flatness: float, sample: TrainTestSample, seed: int) -> NDArra
     return np.asarray(model.decision_function(_frame(sample.test, sample.features)))
 
 
-def train_uboost(sample: TrainTestSample, seed: int) -> NDArray[Any]:
+def uboost(sample: Sample, seed: int) -> NDArray[Any]:
     """hep_ml's uBoost, at fewer efficiencies than in its notebook."""
     from hep_ml.uboost import uBoostClassifier
     from sklearn.tree import DecisionTreeClassifier
@@ -159,56 +155,54 @@ def train_uboost(sample: TrainTestSample, seed: int) -> NDArray[Any]:
     return np.asarray(model.predict_proba(_frame(sample.test, sample.features))[:, 1])
 
 
-def train_modeloss(strength: float, sample: TrainTestSample, seed: int) -> NDArray[Any]:
+def moments(strength: float, sample: Sample, seed: int) -> NDArray[Any]:
     """modeloss, order 0, on background, beside the cross-entropy."""
     from modeloss.pytorch import MoDeLoss
 
     torch.manual_seed(seed)
     mode = MoDeLoss(bins=32, order=0, background_label=0)
-    scale, net = _build_network(sample, outputs=1, hidden=(64, 64))
+    scale, net = _network(sample, outputs=1, hidden=(64, 64))
 
-    def losses(b: EventSample) -> list[Tensor]:
+    def losses(b: Part) -> list[Tensor]:
         logit = net(scale(b.x))[:, 0]
         paid: Tensor = mode(logit.sigmoid(), b.y, b.z)
         return [F.binary_cross_entropy_with_logits(logit, b.y) + strength * paid]
 
-    _train_jointly([net], losses, sample.learning, batch=3072, turns=500, lr=2e-3)
+    _descend([net], losses, sample.learning, batch=3072, turns=500, lr=2e-3)
     with torch.no_grad():
         return np.asarray(net(scale(sample.test.x))[:, 0].numpy())
 
 
-def train_pythae(
-    kind: str, beta: float, sample: TrainTestSample, seed: int, *, latents: int = 17
-) -> NDArray[Any]:
+def encoded(kind: str, beta: float, sample: Sample, seed: int, *, latents: int = 17) -> NDArray[Any]:
     """A VAE of pythae, and a classifier on those of its latents that do not know M_bc."""
     torch.manual_seed(seed)
-    model, scale = _build_vae(kind, beta, sample, latents=latents)
+    model, scale = _vae(kind, beta, sample, latents=latents)
     rows = len(sample.train.y)
 
-    def losses(b: EventSample) -> list[Tensor]:
+    def losses(b: Part) -> list[Tensor]:
         out = model({"data": scale(b.x)}, dataset_size=rows)
         return [out.loss] if kind == "BetaTCVAE" else [out.autoencoder_loss, out.discriminator_loss]
 
     # As pythae's trainers do it: FactorVAE has two optimisers.
     players = [model] if kind == "BetaTCVAE" else [nn.ModuleList([model.encoder, model.decoder])]
     players += [] if kind == "BetaTCVAE" else [model.discriminator]
-    _train_jointly(players, losses, sample.train, batch=256, turns=1000, lr=1e-3)
+    _descend(players, losses, sample.train, batch=256, turns=1000, lr=1e-3)
     model.eval()
-    means = [_encode_means(model, scale, part) for part in (sample.train, sample.validation, sample.test)]
+    means = [_means(model, scale, part) for part in (sample.train, sample.validation, sample.test)]
     background = sample.validation.y == 0
     weight = torch.ones(int(background.sum()))
     seen, z = means[1].x[background], sample.validation.z[background]
-    known = torch.tensor([mutual_information(seen[:, d], z, weight, fine_tail=False) for d in range(latents)])
+    known = torch.tensor([mutual_information(seen[:, d], z, weight, tail=False) for d in range(latents)])
     keep = (known <= 0.05).float()
     if not keep.any():
         keep[known.argmin()] = 1.0
-    data = DataSplits(*(part._replace(x=part.x * keep).events() for part in means[:2]))
-    method = Tagger(features=data.train.features, nuisances=[NUISANCE], training={"min_steps": 500})
-    method.fit(data, Trainer(seed=seed))
-    return predict_logits(method.eval(), means[2].x * keep)
+    data = Data(*(part._replace(x=part.x * keep).events() for part in means[:2]))
+    method = Tagger(features=data.train.features, nuisances=[NUISANCE], training={"turns": 500})
+    method.learn(data, Play(seed=seed))
+    return logits(method.eval(), means[2].x * keep)
 
 
-def _build_vae(kind: str, beta: float, sample: TrainTestSample, *, latents: int) -> tuple[Any, nn.Module]:
+def _vae(kind: str, beta: float, sample: Sample, *, latents: int) -> tuple[Any, nn.Module]:
     """With layers of 128, 128 and variance 0.1 of p(x|z), as ours has: pythae's is 1, for smaller inputs."""
     import pythae.models as known
     from pythae.models.base.base_utils import ModelOutput
@@ -219,7 +213,7 @@ def _build_vae(kind: str, beta: float, sample: TrainTestSample, *, latents: int)
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
-            self.net = mlp_layers(count, 2 * latents, hidden=hidden)
+            self.net = layers(count, 2 * latents, hidden=hidden)
 
         def forward(self, x: Tensor) -> Any:
             mean, log_var = self.net(x).chunk(2, 1)
@@ -228,19 +222,17 @@ def _build_vae(kind: str, beta: float, sample: TrainTestSample, *, latents: int)
     class Decoder(BaseDecoder):
         def __init__(self) -> None:
             super().__init__()
-            self.net = mlp_layers(latents, count, hidden=hidden)
+            self.net = layers(latents, count, hidden=hidden)
 
         def forward(self, z: Tensor) -> Any:
             return ModelOutput(reconstruction=self.net(z))
 
     strength = {"beta": beta} if kind == "BetaTCVAE" else {"gamma": beta}
     config = getattr(known, f"{kind}Config")(input_dim=(count,), latent_dim=latents, **strength)
-    return getattr(known, kind)(config, encoder=Encoder(), decoder=Decoder()), _ScaledInputs(
-        _fit_scaling(sample)
-    )
+    return getattr(known, kind)(config, encoder=Encoder(), decoder=Decoder()), _Wide(_scale(sample))
 
 
-class _ScaledInputs(nn.Module):
+class _Wide(nn.Module):
     """Inputs times sqrt(10): squares of them over 2 are squares over 2 x 0.1."""
 
     def __init__(self, scale: nn.Module) -> None:
@@ -252,35 +244,33 @@ class _ScaledInputs(nn.Module):
         return wide
 
 
-def _encode_means(model: Any, scale: nn.Module, part: EventSample) -> EventSample:
+def _means(model: Any, scale: nn.Module, part: Part) -> Part:
     with torch.no_grad():
         return part._replace(x=model.encoder(scale(part.x)).embedding)
 
 
-def _fit_scaling(sample: TrainTestSample) -> nn.Module:
-    scale = build_preprocessor(sample.features, sample.inputs)
+def _scale(sample: Sample) -> nn.Module:
+    scale = read_inputs(sample.features, sample.inputs)
     scale.fit(sample.train.x)
     return scale
 
 
-def _build_network(
-    sample: TrainTestSample, *, outputs: int, hidden: tuple[int, ...]
-) -> tuple[nn.Module, nn.Module]:
-    return _fit_scaling(sample), mlp_layers(len(sample.features), outputs, hidden=hidden)
+def _network(sample: Sample, *, outputs: int, hidden: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+    return _scale(sample), layers(len(sample.features), outputs, hidden=hidden)
 
 
-def _train_jointly(
+def _descend(
     players: Sequence[nn.Module],
-    losses: Callable[[EventSample], Sequence[Tensor]],
-    part: EventSample,
+    losses: Callable[[Part], Sequence[Tensor]],
+    part: Part,
     *,
     batch: int,
     turns: int,
     lr: float,
 ) -> None:
     """Each of the players down its own loss; AdamW and the learning rate over time are our taggers'."""
-    moves = OptimizerConfig(lr=lr)
-    optimizers = [moves.build(player.parameters()) for player in players]
+    moves = Moves(lr=lr)
+    optimizers = [moves.optimise(player.parameters()) for player in players]
     for turn in range(turns):
         values = losses(part.take(torch.randint(len(part.y), (batch,))))
         for optimizer, value in zip(optimizers, values, strict=True):
@@ -288,20 +278,20 @@ def _train_jointly(
             torch.autograd.backward(value, retain_graph=len(values) > 1)
         for player, optimizer in zip(players, optimizers, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = moves.learning_rate(turn / turns)
+                group["lr"] = moves.rate(turn / turns)
             nn.utils.clip_grad_norm_(player.parameters(), 5.0)
             optimizer.step()
 
 
 THEIRS: dict[str, tuple[str, Scoring]] = {
-    "hep_ml log loss": ("hep_ml", partial(train_boosted, 0)),
-    "hep_ml uGB+BinFL, 3": ("hep_ml", partial(train_boosted, 3)),
-    "hep_ml uGB+BinFL, 15": ("hep_ml", partial(train_boosted, 15)),
-    "hep_ml uBoost": ("hep_ml", train_uboost),
-    "modeloss, 30": ("modeloss", partial(train_modeloss, 30)),
-    "modeloss, 300": ("modeloss", partial(train_modeloss, 300)),
-    "pythae BetaTCVAE, 6": ("pythae", partial(train_pythae, "BetaTCVAE", 6)),
-    "pythae FactorVAE, 20": ("pythae", partial(train_pythae, "FactorVAE", 20)),
+    "hep_ml log loss": ("hep_ml", partial(boosted, 0)),
+    "hep_ml uGB+BinFL, 3": ("hep_ml", partial(boosted, 3)),
+    "hep_ml uGB+BinFL, 15": ("hep_ml", partial(boosted, 15)),
+    "hep_ml uBoost": ("hep_ml", uboost),
+    "modeloss, 30": ("modeloss", partial(moments, 30)),
+    "modeloss, 300": ("modeloss", partial(moments, 300)),
+    "pythae BetaTCVAE, 6": ("pythae", partial(encoded, "BetaTCVAE", 6)),
+    "pythae FactorVAE, 20": ("pythae", partial(encoded, "FactorVAE", 20)),
 }
 
 
@@ -318,13 +308,13 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="sklearn|hep_ml")
-    config = load_config(CONFIG)
+    config = load(CONFIG)
     keep = given.keep or Path(tempfile.mkdtemp())
     keep.mkdir(parents=True, exist_ok=True)
-    full = Table.open(given.table or _make_table(given.data, keep))
+    full = Table.open(given.table or _tabled(given.data, keep))
     split = Split(config.split.folds, tuple(config.split.validation), tuple(config.split.test))
     inputs = config.taggers["plain"]["network"]["inputs"]
-    sample = make_sample(full, rows=given.train, split=split, inputs=inputs, folder=keep / "table")
+    sample = sampled(full, rows=given.train, split=split, inputs=inputs, folder=keep / "table")
     scorings: dict[str, Scoring] = {}
     for name, (package, scoring) in THEIRS.items():
         if importlib.util.find_spec(package):
@@ -332,7 +322,7 @@ def main() -> None:
         else:
             print(f"{name}: {package} is not installed, left out; see this file's head")
     for name in given.taggers.split(","):
-        scorings[f"hepdecorr {name}"] = partial(train_ours, config.taggers[name])
+        scorings[f"hepdecorr {name}"] = partial(ours, config.taggers[name])
     found = [p for p in PACKAGES if importlib.util.find_spec(p)]
     print(", ".join(f"{p} {metadata.version(p)}" for p in (*found, "scikit-learn", "numpy", "torch")))
     count = int(sample.test.y.sum())
@@ -342,18 +332,16 @@ def main() -> None:
             continue
         for seed in range(1, given.seeds + 1):
             place = keep / f"{re.sub(r'[^a-zA-Z0-9]+', '-', name)}-{seed}.npz"
-            score, seconds = _score_method(scoring, sample, seed, place)
+            score, seconds = _scored(scoring, sample, seed, place)
             y, z = sample.test.y.numpy(), sample.test.z.double().numpy()
             judged = evaluate(
                 score, y, z, range=(5.20, 5.29), name=NUISANCE,
                 permutations=1000, replicas=300, dcor_permutations=100,
             )  # fmt: skip
-            print_result(name, seed, judged, seconds)
+            tell(name, seed, judged, seconds)
 
 
-def _score_method(
-    scoring: Scoring, sample: TrainTestSample, seed: int, place: Path
-) -> tuple[NDArray[Any], float]:
+def _scored(scoring: Scoring, sample: Sample, seed: int, place: Path) -> tuple[NDArray[Any], float]:
     if not place.exists():
         start = time.process_time()
         score = scoring(sample, seed)
@@ -362,7 +350,7 @@ def _score_method(
         return np.asarray(file["score"]), float(file["seconds"])
 
 
-def print_result(name: str, seed: int, judged: Evaluation, seconds: float) -> None:
+def tell(name: str, seed: int, judged: Evaluation, seconds: float) -> None:
     """A block of the table: AUC and dependence, then each working point."""
     a, d = judged.auc, judged.dcor2
     print(
@@ -380,7 +368,7 @@ def print_result(name: str, seed: int, judged: Evaluation, seconds: float) -> No
         )
 
 
-def _make_table(data: Path, folder: Path) -> Path:
+def _tabled(data: Path, folder: Path) -> Path:
     """The training table of the four files, by the normal chain."""
     found = {}
     for use in ("train", "test"):

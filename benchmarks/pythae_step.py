@@ -24,12 +24,12 @@ from typing import Any
 
 import torch
 
-from hepdecorr.training import EventDataset, Objective
-from hepdecorr.training.networks import mlp_layers
-from hepdecorr.training.optim import OptimizerConfig
-from hepdecorr.training.stage import ObjectiveState
-from hepdecorr.training.trainer import Trainer
-from hepdecorr.training.vae.tabular import TabularVAE
+from hepdecorr.learning import Events, Player
+from hepdecorr.learning.methods.representation import Representation
+from hepdecorr.learning.moves import Moves
+from hepdecorr.learning.networks import layers
+from hepdecorr.learning.stage import Seat
+from hepdecorr.learning.training import Play
 
 Step = Callable[[], object]
 FEATURES, ROWS, BETA = 36, 100_000, 6.0
@@ -37,26 +37,26 @@ OPTIMIZER: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.
 TARGET = 10
 
 
-def make_hepdecorr_step(x: torch.Tensor, *, latents: int, hidden: tuple[int, ...]) -> Step:
+def hepdecorr(x: torch.Tensor, *, latents: int, hidden: tuple[int, ...]) -> Step:
     """Encoder, decoder, the three parts of KL, one step of Adam."""
-    b = EventDataset(x, (torch.rand(len(x)) < 0.3).float(), torch.randn(len(x), 1), nuisances=["mass"]).all
-    vae = TabularVAE(
+    b = Events(x, (torch.rand(len(x)) < 0.3).float(), torch.randn(len(x), 1), nuisances=["mass"]).all
+    vae = Representation(
         features=[f"f{k}" for k in range(FEATURES)],
         nuisances=["mass"],
         latents=latents - 1,
         hidden=hidden,
         variance=1.0,
-        terms=[{"type": "KLDecomposition", "classes": "all", "beta": BETA}],
+        terms=[{"type": "Decomposition", "of": "all", "beta": BETA}],
     )
     vae.inputs.fit(x)
     for term in vae.terms.values():
-        term.fit(b, num_events=ROWS)  # type: ignore[operator]
-    player = Objective(vae.net, lambda b: vae._loss(b, 1.0), optimizer=OptimizerConfig(**OPTIMIZER))
-    seat = ObjectiveState("vae", player, Trainer().fabric)
-    return lambda: seat.step(b)
+        term.fit(b, rows=ROWS)  # type: ignore[operator]
+    player = Player(vae.net, lambda b: vae._describe(b, 1.0), moves=Moves(**OPTIMIZER))
+    seat = Seat("vae", player, Play().fabric)
+    return lambda: seat.move(b)
 
 
-def make_pythae_step(x: torch.Tensor, *, latents: int, hidden: tuple[int, ...]) -> Step:
+def pythae(x: torch.Tensor, *, latents: int, hidden: tuple[int, ...]) -> Step:
     """The same of pythae, as its trainer calls it; the layers are handed to it, as it provides for."""
     from pythae.models import BetaTCVAE, BetaTCVAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -65,7 +65,7 @@ def make_pythae_step(x: torch.Tensor, *, latents: int, hidden: tuple[int, ...]) 
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
-            self.net = mlp_layers(FEATURES, 2 * latents, hidden=hidden)
+            self.net = layers(FEATURES, 2 * latents, hidden=hidden)
 
         def forward(self, x: torch.Tensor) -> Any:
             mean, log_var = self.net(x).chunk(2, 1)
@@ -74,14 +74,14 @@ def make_pythae_step(x: torch.Tensor, *, latents: int, hidden: tuple[int, ...]) 
     class Decoder(BaseDecoder):
         def __init__(self) -> None:
             super().__init__()
-            self.net = mlp_layers(latents, FEATURES, hidden=hidden[::-1])
+            self.net = layers(latents, FEATURES, hidden=hidden[::-1])
 
         def forward(self, z: torch.Tensor) -> Any:
             return ModelOutput(reconstruction=self.net(z))
 
     config = BetaTCVAEConfig(input_dim=(FEATURES,), latent_dim=latents, beta=BETA, use_mss=True)
     model = BetaTCVAE(config, encoder=Encoder(), decoder=Decoder())
-    optimizer = OptimizerConfig(**OPTIMIZER).build(model.parameters())
+    optimizer = Moves(**OPTIMIZER).optimise(model.parameters())
 
     def step() -> None:
         loss = model({"data": x}, dataset_size=ROWS).loss
@@ -92,10 +92,10 @@ def make_pythae_step(x: torch.Tensor, *, latents: int, hidden: tuple[int, ...]) 
     return step
 
 
-MAKERS = {"hepdecorr": make_hepdecorr_step, "pythae": make_pythae_step}
+MAKERS = {"hepdecorr": hepdecorr, "pythae": pythae}
 
 
-def time_steps(steps: dict[str, Step], *, repeats: int, warm: int = 5) -> dict[str, list[float]]:
+def times(steps: dict[str, Step], *, repeats: int, warm: int = 5) -> dict[str, list[float]]:
     """CPU-seconds of each step, in turn."""
     spent: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + warm):
@@ -107,14 +107,14 @@ def time_steps(steps: dict[str, Step], *, repeats: int, warm: int = 5) -> dict[s
     return spent
 
 
-def ratio_with_error(ours: list[float], theirs: list[float]) -> tuple[float, float]:
+def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float]:
     """Of the medians, with its error from redrawn repeats."""
     draws = torch.randint(len(ours), (500, len(ours)), generator=torch.Generator().manual_seed(1))
     a, b = (torch.tensor(t)[draws].median(1).values for t in (ours, theirs))
     return statistics.median(theirs) / statistics.median(ours), float((b / a).std())
 
 
-def measure_memory(name: str, *, batch: int, latents: int) -> float:
+def memory(name: str, *, batch: int, latents: int) -> float:
     """MB that three steps take beyond what stood there before, in a process of its own."""
     asked = [sys.executable, __file__, "--measure", name, "--batch", str(batch), "--latents", str(latents)]
     blocks = os.environ | {"MALLOC_MMAP_THRESHOLD_": "262144"}
@@ -126,13 +126,13 @@ def _measure(name: str, *, batch: int, latents: int) -> float:
     # A step on a few events first, so that libraries and optimiser are there before one looks.
     for size in (32, batch):
         step = MAKERS[name](torch.randn(size, FEATURES), latents=latents, hidden=(128, 128))
-        before = _read_status("VmRSS")
+        before = _status("VmRSS")
         for _ in range(3):
             step()
-    return (_read_status("VmHWM") - before) / 1024
+    return (_status("VmHWM") - before) / 1024
 
 
-def _read_status(key: str) -> int:
+def _status(key: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
@@ -158,21 +158,18 @@ def main() -> None:
     x = torch.randn(given.batch, FEATURES)
     for hidden in ((128, 128), (64,)):
         steps = {name: MAKERS[name](x, latents=given.latents, hidden=hidden) for name in names}
-        spent = time_steps(steps, repeats=given.repeats)
+        spent = times(steps, repeats=given.repeats)
         text = ", ".join(f"{name} {1e3 * statistics.median(t):.2f} ms" for name, t in spent.items())
         print(f"batch {given.batch}, {given.latents} latents, hidden {hidden}: {text}", end="")
         if len(names) > 1:
-            print(
-                ", ratio {:.1f} +- {:.1f} (target {})".format(*ratio_with_error(*spent.values()), TARGET),
-                end="",
-            )
+            print(", ratio {:.1f} +- {:.1f} (target {})".format(*ratio(*spent.values()), TARGET), end="")
         print()
     if not Path("/proc/self/status").exists():
         print("memory: no /proc here, left out")
         return
     dims = [int(d) for d in given.dims.split(",")]
     for name in names:
-        extra = [measure_memory(name, batch=given.batch, latents=d) for d in dims]
+        extra = [memory(name, batch=given.batch, latents=d) for d in dims]
         each = ", ".join(f"{mb:.0f} MB with {d} latents" for mb, d in zip(extra, dims, strict=True))
         grown = math.log(extra[-1] / extra[0]) / math.log(dims[-1] / dims[0])
         one = given.batch**2 * 4 / 2**20

@@ -24,12 +24,12 @@ import torch
 import typer
 from scipy import stats
 
-from hepdecorr.config.schema import load_config
-from hepdecorr.evaluation.metrics import aggregate_seeds, auc, holm, sculpting, signal_efficiency
+from hepdecorr.cli.checks import method_spec
+from hepdecorr.config import load
+from hepdecorr.learning import Events, Layout, fitting
+from hepdecorr.learning.methods.revealing import gap
 from hepdecorr.table import Selection, Split, Table
-from hepdecorr.training import ColumnLayout, EventDataset, pipeline
-from hepdecorr.training.methods.latent_excision import mig_entry
-from hepdecorr.workflow.config_checks import method_spec
+from hepdecorr.validation.measures import auc, holm, over_seeds, sculpting, signal_efficiency
 
 CONFIG = Path(__file__).parents[1] / "analysis_configs" / "bsgamma_representations.yaml"
 REJECTIONS = (0.5, 0.9, 0.95, 0.99, 0.995)
@@ -47,17 +47,17 @@ def main(
     against: Annotated[str, typer.Option(help="The row that others are compared with.")] = "sensitive",
 ) -> None:
     """Train and measure what is missing, print the table of what is there."""
-    taggers = load_config(CONFIG).taggers
+    taggers = load(CONFIG).taggers
     names = [name for name in taggers if not only or name in only]
     out.mkdir(parents=True, exist_ok=True)
     wanted = [(name, int(seed)) for seed in seeds.split(",") for name in names]
-    missing = [one for one in wanted if not _result_path(out, *one).is_file()]
+    missing = [one for one in wanted if not _file(out, *one).is_file()]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(_measure, table, _result_path(out, *one), *one): one for one in missing}
+        running = {pool.submit(_measure, table, _file(out, *one), *one): one for one in missing}
         for future in as_completed(running):
             print(*running[future], f"{future.result():.0f} CPU-s", flush=True)
     found = {
-        name: [json.loads(_result_path(out, name, seed).read_text()) for n, seed in wanted if n == name]
+        name: [json.loads(_file(out, name, seed).read_text()) for n, seed in wanted if n == name]
         for name in names
     }
     titles = {name: str(taggers[name]["title"]) for name in names}
@@ -66,22 +66,22 @@ def main(
         _print_differences(found, titles, against)
 
 
-def _result_path(out: Path, name: str, seed: int) -> Path:
+def _file(out: Path, name: str, seed: int) -> Path:
     return out / f"{name}-{seed}.json"
 
 
 def _measure(folder: Path, file: Path, name: str, seed: int) -> float:
     """Train one tagger, measure it, write its figures; returns the CPU-seconds of the training."""
     torch.set_num_threads(1)
-    config, table = load_config(CONFIG), Table.open(folder)
+    config, table = load(CONFIG), Table.open(folder)
     split: Split = config.table_split
     spec = method_spec(config.taggers[name])
     start = time.process_time()
-    trained = pipeline.train(spec, table=table, split=split, seed=seed, device="cpu", base=config.base)
+    trained = fitting.train(spec, table=table, split=split, seed=seed, device="cpu", base=config.base)
     seconds = time.process_time() - start
-    revealed = mig_entry(trained.method.diagnostics(trained.data.validation.all))
-    test = EventDataset.from_table(table, ColumnLayout.from_table(table), select=Selection("test", split)).all
-    logit, label = pipeline.predict_logits(trained.method, test).astype(np.float64), test.y.numpy()
+    revealed = gap(trained.method.reveal(trained.data.validation.all))
+    test = Events.from_table(table, Layout.of(table), select=Selection("test", split)).all
+    logit, label = fitting.logits(trained.method, test).astype(np.float64), test.y.numpy()
     background = label == 0
     m_bc = test.z[background, 0].numpy().astype(np.float64)
     points = [
@@ -99,7 +99,7 @@ def _measure(folder: Path, file: Path, name: str, seed: int) -> float:
         "p": holm([p.p_value for p in points]),
         "mig": revealed.get("mig", {}).get("value"),
         "seconds": seconds,
-        "stable": trained.converged,
+        "stable": trained.stable,
     }
     part = file.with_suffix(".part")
     part.write_text(json.dumps(figures) + "\n")
@@ -113,17 +113,16 @@ def _print_table(found: dict[str, list[Figures]], titles: dict[str, str]) -> Non
     print(f"floor {first['floor'][-1]:.4f}.  Mean +- standard deviation over the seeds.")
     for name, seeds in found.items():
         gaps = [one["mig"] for one in seeds if one["mig"] is not None]
-        gap = format_mean_std(gaps, digits=3) if gaps else "-"
-        jsd = format_mean_std([one["jsd"][-1] for one in seeds], digits=4)
+        gap = spread(gaps, digits=3) if gaps else "-"
+        jsd = spread([one["jsd"][-1] for one in seeds], digits=4)
         print(
-            f"{titles[name]}, {len(seeds)} seeds: "
-            f"AUC {format_mean_std([s['auc'] for s in seeds], digits=4)}, "
+            f"{titles[name]}, {len(seeds)} seeds: AUC {spread([s['auc'] for s in seeds], digits=4)}, "
             f"JSD {jsd}, MIG {gap}"
         )
         for k, rejection in enumerate(REJECTIONS):
             p = ", ".join(f"{one['p'][k]:.3f}" for one in seeds)
-            excess = format_mean_std([one["excess"][k] for one in seeds], digits=5)
-            efficiency = format_mean_std([one["efficiency"][k] for one in seeds], digits=3)
+            excess = spread([one["excess"][k] for one in seeds], digits=5)
+            efficiency = spread([one["efficiency"][k] for one in seeds], digits=3)
             upper = max(one["upper"][k] for one in seeds)
             print(
                 f"  rejection {rejection:5}: signal efficiency {efficiency}, excess {excess}, largest upper "
@@ -138,8 +137,7 @@ def _print_differences(found: dict[str, list[Figures]], titles: dict[str, str], 
         rows = {}
         for name, seeds in found.items():
             pairs = [
-                (_metric_value(column, a), _metric_value(column, b))
-                for a, b in zip(seeds, found[against], strict=True)
+                (_figure(column, a), _figure(column, b)) for a, b in zip(seeds, found[against], strict=True)
             ]
             if name != against and all(a is not None and b is not None for a, b in pairs):
                 rows[name] = np.array([a - b for a, b in pairs])
@@ -154,13 +152,13 @@ def _print_differences(found: dict[str, list[Figures]], titles: dict[str, str], 
             )
 
 
-def format_mean_std(values: list[float], *, digits: int) -> str:
+def spread(values: list[float], *, digits: int) -> str:
     """Mean +- standard deviation."""
-    found = aggregate_seeds(values)
+    found = over_seeds(values)
     return f"{found.mean:.{digits}f} +- {found.std or 0:.{digits}f}"
 
 
-def _metric_value(column: str, one: Figures) -> Any:
+def _figure(column: str, one: Figures) -> Any:
     return one["jsd"][-1] if column == "JSD" else one[column.lower()]
 
 

@@ -22,7 +22,7 @@ import typer
 CONFIG = Path(__file__).parents[1] / "analysis_configs" / "bsgamma.yaml"
 
 
-def dataset_specs(data: Path) -> dict[str, Any]:
+def datasets(data: Path) -> dict[str, Any]:
     """The four files, each for one side."""
     found = {}
     for use in ("train", "test"):
@@ -40,7 +40,7 @@ def main(
 ) -> None:
     """Run the analysis, or what of it is missing, and print its figures."""
     values = {
-        "samples.datasets": json.dumps(dataset_specs(data)),
+        "samples.datasets": json.dumps(datasets(data)),
         "seeds": f"[{seeds}]",
         "output": str(out.resolve()),
         "models": str((out / "models").resolve()),
@@ -56,16 +56,12 @@ def summarise(metrics: dict[str, Any]) -> None:
     """Print mean +- spread over seeds."""
     for name, tagger in metrics["taggers"].items():
         runs = tagger
-        print(
-            f"{name}: AUC {format_mean_std([r['auc']['value'] for r in runs], digits=5)}, {len(runs)} seeds"
-        )
+        print(f"{name}: AUC {spread([r['auc']['value'] for r in runs], digits=5)}, {len(runs)} seeds")
         for i, rejection in enumerate(r["rejection"] for r in runs[0]["signal_efficiency"]):
             points = [r["sculpting"][i] for r in runs]
-            efficiency = format_mean_std(
-                [r["signal_efficiency"][i]["efficiency"]["value"] for r in runs], digits=4
-            )
-            excess = format_mean_std([p["excess"] for p in points], digits=5)
-            upper = format_mean_std([p["excess_upper"] for p in points], digits=5)
+            efficiency = spread([r["signal_efficiency"][i]["efficiency"]["value"] for r in runs], digits=4)
+            excess = spread([p["excess"] for p in points], digits=5)
+            upper = spread([p["excess_upper"] for p in points], digits=5)
             lowest = min(r["p_holm"][i] for r in runs)
             print(
                 f"  rejection {rejection:5}: signal efficiency {efficiency}, "
@@ -74,7 +70,7 @@ def summarise(metrics: dict[str, Any]) -> None:
             )
 
 
-def format_mean_std(values: list[float], *, digits: int) -> str:
+def spread(values: list[float], *, digits: int) -> str:
     """Mean +- standard deviation."""
     deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
     return f"{np.mean(values):.{digits}f} +- {deviation:.{digits}f}"

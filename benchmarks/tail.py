@@ -21,10 +21,10 @@ import numpy as np
 import typer
 
 from hepdecorr import OnnxTagger, Table
-from hepdecorr.evaluation.metrics import auc, sculpting
-from hepdecorr.stats.multiple_testing import holm
+from hepdecorr.learning.posthoc import Chain, apply
 from hepdecorr.table import Selection, Split
-from hepdecorr.training.posthoc import PosthocChain, apply_chain
+from hepdecorr.validation.measures import auc, sculpting
+from hepdecorr.validation.measures.compare import holm
 
 REJECTIONS = (0.5, 0.9, 0.95, 0.99, 0.995)
 SPLIT = Split(10, (0,), (5, 6, 7, 8, 9))
@@ -32,7 +32,7 @@ RANGE = (5.20, 5.29)
 MAPS: dict[str, list[dict[str, Any]]] = {
     "none": [],
     "smooth": [{"type": "QuantileMap", "nuisance": "m_bc"}],
-    "steps_per_batch": [{"type": "QuantileMap", "nuisance": "m_bc", "form": "binned", "interpolate": False}],
+    "steps": [{"type": "QuantileMap", "nuisance": "m_bc", "form": "binned", "interpolate": False}],
     "flow": [{"type": "Transport", "nuisance": "m_bc", "form": "flow"}],
     "fixed": [{"type": "FixedEfficiency", "nuisance": "m_bc", "rejection": 0.995}],
     "DDT": [{"type": "DDT", "nuisance": "m_bc"}],
@@ -40,16 +40,16 @@ MAPS: dict[str, list[dict[str, Any]]] = {
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-def score_events(tagger: OnnxTagger, table: Table, *, part: Any) -> Arrays:
+def scored(tagger: OnnxTagger, table: Table, *, part: Any) -> Arrays:
     """Logit, nuisance, label and weight of a part of the table."""
-    weights = table.column_names("weight")
+    weights = table.names("weight")
     own = table.read([*tagger.feature_names, "m_bc", "label", *weights], select=Selection(part, SPLIT))
     weight = np.prod([own[w] for w in weights], axis=0)
-    logit = tagger.logits(tagger.feature_matrix(own))
+    logit = tagger.logits(tagger.stack(own))
     return {"logit": logit, "m_bc": own["m_bc"], "label": own["label"], "weight": weight}
 
 
-class RankedLabels:
+class Ranked:
     """Labels in falling order of a score; events may stand for several `copies` of themselves."""
 
     def __init__(self, score: Any, label: Any) -> None:
@@ -72,10 +72,10 @@ class RankedLabels:
         return ordered * self._signal, ordered * ~self._signal
 
 
-def efficiency_ratios(score: Any, plain: Any, label: Any, *, replicas: int = 100) -> dict[str, list[float]]:
+def ratios(score: Any, plain: Any, label: Any, *, replicas: int = 100) -> dict[str, list[float]]:
     """AUC and signal efficiency at the last rejection over those of `plain`, with standard deviations."""
     draw = np.random.default_rng(0)
-    one, other = RankedLabels(score, label), RankedLabels(plain, label)
+    one, other = Ranked(score, label), Ranked(plain, label)
     found: dict[str, list[float]] = {"auc_ratio": [], "efficiency_ratio": []}
     for replica in range(replicas + 1):
         copies = draw.poisson(1, len(label)) if replica else np.ones(len(label))
@@ -85,7 +85,7 @@ def efficiency_ratios(score: Any, plain: Any, label: Any, *, replicas: int = 100
     return {k: [v[0], float(np.std(v[1:]))] for k, v in found.items()}
 
 
-def measure_map(score: Any, plain: Any, own: Arrays) -> dict[str, Any]:
+def measured(score: Any, plain: Any, own: Arrays) -> dict[str, Any]:
     """All that is reported of one tagger with one map."""
     background = own["label"] == 0
     s, z = score[background].astype(np.float64), own["m_bc"][background].astype(np.float64)
@@ -93,11 +93,11 @@ def measure_map(score: Any, plain: Any, own: Arrays) -> dict[str, Any]:
         sculpting(s, z, range=RANGE, rejection=r, seed=1000 * k, permutations=2000)
         for k, r in enumerate(REJECTIONS)
     ]
-    copies, ranked = np.ones(len(score)), RankedLabels(score, own["label"])
+    copies, ranked = np.ones(len(score)), Ranked(score, own["label"])
     return {
         "auc": auc(score, own["label"]).value,
         "efficiency": [ranked.efficiency(copies, rejection=r) for r in REJECTIONS],
-        **efficiency_ratios(score, plain, own["label"]),
+        **ratios(score, plain, own["label"]),
         "excess": [p.excess for p in points],
         "upper": [p.excess_upper for p in points],
         "floor": [p.floor for p in points],
@@ -105,33 +105,30 @@ def measure_map(score: Any, plain: Any, own: Arrays) -> dict[str, Any]:
     }
 
 
-def measure_tagger(
+def of_tagger(
     path: Path, table: Table, plain: Any, *, maps: list[str], known: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Logits of the test events, and what is measured with each map that is not known yet."""
     tagger = OnnxTagger(path)
-    fitting = [score_events(tagger, table, part=part) for part in ("train", "validation")]
+    fitting = [scored(tagger, table, part=part) for part in ("train", "validation")]
     seen = {k: np.concatenate([part[k] for part in fitting]).astype(np.float64) for k in fitting[0]}
-    own, background = score_events(tagger, table, part="test"), seen["label"] == 0
+    own, background = scored(tagger, table, part="test"), seen["label"] == 0
     plain, found = own["logit"] if plain is None else plain, dict(known)
     for name in (m for m in maps if m not in found):
         block, score, begin = MAPS[name], own["logit"], time.process_time()
         if block:
-            chain = PosthocChain.from_config(block, table_nuisances=["m_bc"])
+            chain = Chain.read(block, known=["m_bc"])
             chain.fit(
                 seen["logit"][background], {"m_bc": seen["m_bc"][background]}, seen["weight"][background]
             )
-            score = apply_chain(chain, score, own)
+            score = apply(chain, score, own)
         seconds = time.process_time() - begin
-        found[name] = measure_map(score, plain, own) | {
-            "seconds": seconds,
-            "fitted_on": int(background.sum()),
-        }
-        print(format_row(path.name, name, found[name]), flush=True)
+        found[name] = measured(score, plain, own) | {"seconds": seconds, "fitted_on": int(background.sum())}
+        print(line(path.name, name, found[name]), flush=True)
     return own["logit"], found
 
 
-def format_row(tagger: str, name: str, one: dict[str, Any]) -> str:
+def line(tagger: str, name: str, one: dict[str, Any]) -> str:
     """One row of the table."""
     points = "; ".join(
         f"{e:+.5f} (< {u:.5f}, p {p:.3f})"
@@ -165,7 +162,7 @@ def main(
                 print(f"{path}: not there yet")
                 continue
             known = figures.get(path.name, {})
-            logit, figures[path.name] = measure_tagger(path, opened, plain, maps=maps.split(","), known=known)
+            logit, figures[path.name] = of_tagger(path, opened, plain, maps=maps.split(","), known=known)
             plain = logit if plain is None else plain
             out.write_text(json.dumps(figures, indent=1))
 

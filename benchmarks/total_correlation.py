@@ -19,68 +19,58 @@ from typing import Any
 
 import torch
 
-from hepdecorr.training import EventDataset, Objective
-from hepdecorr.training.optim import OptimizerConfig
-from hepdecorr.training.stage import ObjectiveState
-from hepdecorr.training.trainer import Trainer
-from hepdecorr.training.vae.tabular import TabularVAE
+from hepdecorr.learning import Events, Player
+from hepdecorr.learning.methods.representation import Representation
+from hepdecorr.learning.moves import Moves
+from hepdecorr.learning.stage import Seat
+from hepdecorr.learning.training import Play
 
 KL: dict[str, Any] = {"type": "KL"}
 KINDS: dict[str, list[dict[str, Any]]] = {
     "KL alone": [KL],
-    "Decomposition, all latents": [{"type": "KLDecomposition", "of": "all"}],
-    "Decomposition, sensitive": [{"type": "KLDecomposition", "of": "sensitive"}],
+    "Decomposition, all latents": [{"type": "Decomposition", "of": "all"}],
+    "Decomposition, sensitive": [{"type": "Decomposition", "of": "sensitive"}],
     "Conditional critic's price": [KL, {"type": "TotalCorrelation", "given": "all", "start": 0, "ramp": 0}],
     "Distance": [
         KL,
-        {
-            "type": "TotalCorrelation",
-            "estimator": "DistanceCorrelation",
-            "given": "all",
-            "start": 0,
-            "ramp": 0,
-        },
+        {"type": "TotalCorrelation", "estimator": "Distance", "given": "all", "start": 0, "ramp": 0},
     ],
 }
 
 
-def make_step(terms: list[dict[str, Any]], *, batch: int, latents: int) -> Callable[[], None]:
+def step_of(terms: list[dict[str, Any]], *, batch: int, latents: int) -> Callable[[], None]:
     """One step of encoder and decoder on `batch` events."""
     torch.manual_seed(0)
     features = [f"f{k}" for k in range(36)]
     x = torch.randn(batch, 36)
-    b = EventDataset(x, (torch.rand(batch) < 0.3).float(), torch.randn(batch, 1), nuisances=["mass"]).all
-    vae = TabularVAE(
+    b = Events(x, (torch.rand(batch) < 0.3).float(), torch.randn(batch, 1), nuisances=["mass"]).all
+    vae = Representation(
         features=features, nuisances=["mass"], latents=latents - 1, hidden=(128, 128), terms=terms
     )
     vae.inputs.fit(x)
     for term in vae.terms.values():
-        term.fit(b, num_events=100_000)  # type: ignore[operator]
-    trainer = Trainer()
-    seat = ObjectiveState(
-        "vae",
-        Objective(vae.net, lambda b: vae._loss(b, 1.0), optimizer=OptimizerConfig()),
-        trainer.fabric,
-    )
-    return lambda: _ignore(seat.step(b))
+        term.fit(b, rows=100_000)  # type: ignore[operator]
+    play = Play()
+    seat = Seat("vae", Player(vae.net, lambda b: vae._describe(b, 1.0), moves=Moves()), play.fabric)
+    return lambda: _ignore(seat.move(b))
 
 
-def measure_peak_growth(latents: int, batch: int) -> float:
+def added(latents: int, batch: int) -> float:
     """MB that a step adds to the peak of this process."""
     torch.set_num_threads(1)
-    make_step([{"type": "KLDecomposition", "classes": "all"}], batch=64, latents=latents)()
-    step = make_step([{"type": "KLDecomposition", "classes": "all"}], batch=batch, latents=latents)
+    step_of([{"type": "Decomposition", "of": "all"}], batch=64, latents=latents)()
+    step = step_of([{"type": "Decomposition", "of": "all"}], batch=batch, latents=latents)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def print_memory(batch: int) -> None:
+def memory(batch: int) -> None:
     """Print it for several numbers of latents."""
     matrix = 4 * batch**2 / 2**20
     for latents in (5, 10, 20, 40):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            grown = pool.apply(measure_peak_growth, (latents, batch))
+            grown = pool.apply(added, (latents, batch))
         print(
             f"batch {batch}, {latents:2d} latents: {grown:6.0f} MB, {grown / matrix:4.1f} matrices of B x B"
         )
@@ -93,13 +83,11 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=30)
     options.add_argument("--memory", action="store_true")
     given = options.parse_args()
-    if given.beta2:
-        print_memory(given.batch)
+    if given.memory:
+        memory(given.batch)
         return
     torch.set_num_threads(1)
-    steps = {
-        name: make_step(terms, batch=given.batch, latents=given.latents) for name, terms in KINDS.items()
-    }
+    steps = {name: step_of(terms, batch=given.batch, latents=given.latents) for name, terms in KINDS.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(given.repeats + 3):
         for name, step in steps.items():

@@ -18,30 +18,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hepdecorr.training import DataSplits, EventDataset, Objective, Trainer, TrainingConfig
-from hepdecorr.training.losses import QuantileBinAdversary
-from hepdecorr.training.methods import Tagger
-from hepdecorr.training.networks import mlp_layers
+from hepdecorr.learning import Data, Events, Play, Player, Recipe
+from hepdecorr.learning.methods import Tagger
+from hepdecorr.learning.networks import layers
+from hepdecorr.learning.terms import Softmax
 
 Epoch = Callable[[], None]
 STRENGTH, BINS, TAIL, OWN = 5.0, 20, 0.01, 2048
 
 
-def make_events(rows: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
+def made(rows: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(1)
     y = (torch.rand(rows, generator=g) < 0.3).float()
     x = torch.randn(rows, features, generator=g) + 0.3 * y[:, None]
     return x, y, x[:, 0] + torch.randn(rows, generator=g)
 
 
-def make_plain_epoch(x: Tensor, y: Tensor, *, batch: int, width: int) -> Epoch:
+def by_hand(x: Tensor, y: Tensor, *, batch: int, width: int) -> Epoch:
     """One epoch of plain PyTorch on inputs that were standardised beforehand."""
-    net = mlp_layers(x.shape[1], 1, hidden=(width,) * 3)
+    net = layers(x.shape[1], 1, hidden=(width,) * 3)
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, fused=True)
     x = (x - x.mean(0)) / x.std(0)
 
     def epoch() -> None:
-        for rows in shuffled_batches(len(x), batch):
+        for rows in shuffled(len(x), batch):
             optimiser.zero_grad(set_to_none=True)
             loss = F.binary_cross_entropy_with_logits(net(x[rows]).squeeze(-1), y[rows])
             torch.autograd.backward(loss)
@@ -50,34 +50,27 @@ def make_plain_epoch(x: Tensor, y: Tensor, *, batch: int, width: int) -> Epoch:
     return epoch
 
 
-def make_trainer_epoch(x: Tensor, y: Tensor, *, batch: int, width: int) -> Epoch:
-    """One epoch of `trainer`, with event weights, schedule and averaged weights, without validation."""
+def hepdecorr(x: Tensor, y: Tensor, *, batch: int, width: int) -> Epoch:
+    """One epoch of `play`, with event weights, schedule and averaged weights, without validation."""
     method = Tagger(
         features=[f"f{k}" for k in range(x.shape[1])],
         network={"type": "MLP", "hidden": [width] * 3},
-        training={"epochs": 1, "batch_size": batch},
+        training={"epochs": 1, "batch": batch},
     )
-    events = EventDataset(x, y)
+    events = Events(x, y)
     method.network.fit(x)  # type: ignore[operator]
-    trainer = Trainer()
-    player = Objective(method.network, lambda b: method._loss(b, trainer), optimizer=method.optimizer_config)
+    play = Play()
+    player = Player(method.network, lambda b: method._pay(b, play), moves=method.moves)
 
     def epoch() -> None:
-        trainer.fit_stage(
-            {"tagger": player},
-            DataSplits(events, events),
-            TrainingConfig(epochs=1, batch_size=batch),
-            name="step",
-        )
+        play({"tagger": player}, Data(events, events), Recipe(epochs=1, batch=batch), stage="step")
 
     return epoch
 
 
-def make_plain_adversary_epoch(
-    x: Tensor, y: Tensor, z: Tensor, *, batch: int, width: int, steps: int
-) -> Epoch:
+def pivot_by_hand(x: Tensor, y: Tensor, z: Tensor, *, batch: int, width: int, steps: int) -> Epoch:
     """The same game in plain PyTorch: `steps` moves of the adversary on its own batches, then the tagger."""
-    net, adversary = mlp_layers(x.shape[1], 1, hidden=(width,) * 3), mlp_layers(1, BINS, hidden=(64, 64))
+    net, adversary = layers(x.shape[1], 1, hidden=(width,) * 3), layers(1, BINS, hidden=(64, 64))
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, fused=True)
     chaser = torch.optim.AdamW(adversary.parameters(), lr=2e-3, betas=(0.5, 0.9), fused=True)
     averages = [p.detach().clone() for p in net.parameters()]
@@ -85,7 +78,7 @@ def make_plain_adversary_epoch(
     rank = torch.searchsorted(z[y == 0].sort().values, z) / (y == 0).sum()
     bins = (rank * BINS).long().clamp_max(BINS - 1)
     moments = torch.tensor([0.0, 1.0])
-    feed = endless_batches(len(x), OWN)
+    feed = endless(len(x), OWN)
 
     def guess(logit: Tensor, aim: Tensor) -> Tensor:
         order = logit.detach().argsort()
@@ -116,7 +109,7 @@ def make_plain_adversary_epoch(
         torch._foreach_lerp_(averages, [p.detach() for p in net.parameters()], 0.002)
 
     def epoch() -> None:
-        for rows in shuffled_batches(len(x), batch):
+        for rows in shuffled(len(x), batch):
             for _ in range(steps):
                 chase(next(feed))
             pay(rows)
@@ -124,54 +117,42 @@ def make_plain_adversary_epoch(
     return epoch
 
 
-def make_adversary_epoch(x: Tensor, y: Tensor, z: Tensor, *, batch: int, width: int, steps: int) -> Epoch:
-    """One epoch of `trainer` with a Softmax adversary, without validation."""
-    term = {
-        "type": "QuantileBinAdversary",
-        "nuisance": "mass",
-        "strength": STRENGTH,
-        "start": 0.0,
-        "ramp": 0.0,
-    }
+def pivot(x: Tensor, y: Tensor, z: Tensor, *, batch: int, width: int, steps: int) -> Epoch:
+    """One epoch of `play` with a Softmax adversary, without validation."""
+    term = {"type": "Softmax", "nuisance": "mass", "strength": STRENGTH, "start": 0.0, "ramp": 0.0}
     method = Tagger(
         features=[f"f{k}" for k in range(x.shape[1])],
         nuisances=["mass"],
-        terms=[term | {"steps_per_batch": steps, "batch_size": OWN, "bins": BINS, "tail_weight": TAIL}],
+        terms=[term | {"steps": steps, "batch": OWN, "bins": BINS, "tail": TAIL}],
         network={"type": "MLP", "hidden": [width] * 3},
-        training={"epochs": 1, "batch_size": batch},
+        training={"epochs": 1, "batch": batch},
     )
-    events = EventDataset(x, y, z[:, None], nuisances=["mass"])
+    events = Events(x, y, z[:, None], nuisances=["mass"])
     method.network.fit(x)  # type: ignore[operator]
-    trainer, softmax = Trainer(), method.terms["softmax_mass"]
-    assert isinstance(softmax, QuantileBinAdversary)
+    play, softmax = Play(), method.terms["softmax_mass"]
+    assert isinstance(softmax, Softmax)
     softmax.fit(events.all)
     players = {
-        "softmax_mass": softmax.adversary_update.build_objective(
-            softmax, method.decorrelation_loss.adversary_loss(softmax, trainer)
-        ),
-        "tagger": Objective(
-            method.network, lambda b: method._loss(b, trainer), optimizer=method.optimizer_config
-        ),
+        "softmax_mass": softmax.chasing.player(softmax, method.dues.chaser(softmax, play)),
+        "tagger": Player(method.network, lambda b: method._pay(b, play), moves=method.moves),
     }
 
     def epoch() -> None:
-        trainer.fit_stage(
-            players, DataSplits(events, events), TrainingConfig(epochs=1, batch_size=batch), name="step"
-        )
+        play(players, Data(events, events), Recipe(epochs=1, batch=batch), stage="step")
 
     return epoch
 
 
-def shuffled_batches(rows: int, batch: int) -> Iterator[Tensor]:
+def shuffled(rows: int, batch: int) -> Iterator[Tensor]:
     yield from torch.randperm(rows).split(batch)
 
 
-def endless_batches(rows: int, batch: int) -> Iterator[Tensor]:
+def endless(rows: int, batch: int) -> Iterator[Tensor]:
     while True:
-        yield from shuffled_batches(rows, batch)
+        yield from shuffled(rows, batch)
 
 
-def time_epochs(pair: list[Epoch], repeats: int) -> tuple[float, float, float]:
+def compared(pair: list[Epoch], repeats: int) -> tuple[float, float, float]:
     """Seconds of ours, ratio of ours to the other's and its standard error; medians over the repeats."""
     for epoch in pair:
         epoch()
@@ -200,7 +181,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def measure_disco_memory(batch: int) -> float:
+def memory(batch: int) -> float:
     """Megabytes that one DisCo price and its gradient add to a fresh process, at most (Linux)."""
     code = MEMORY.replace("BATCH", str(batch))
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -216,25 +197,22 @@ def main() -> None:
     options.add_argument("--steps", type=int, nargs="*", default=[1, 2, 3, 4, 5])
     given = options.parse_args()
     torch.set_num_threads(1)
-    x, y, z = make_events(given.rows, given.features)
+    x, y, z = made(given.rows, given.features)
     for width in (64, 128):
-        pair = [make(x, y, batch=given.batch, width=width) for make in (make_plain_epoch, make_trainer_epoch)]
-        seconds, ratio, error = time_epochs(pair, given.repeats)
+        pair = [make(x, y, batch=given.batch, width=width) for make in (by_hand, hepdecorr)]
+        seconds, ratio, error = compared(pair, given.repeats)
         step = 1e3 * seconds / (given.rows / given.batch)
         print(
             f"3 x {width}: {step:.2f} ms a step, {ratio:.3f} +- {error:.3f} of the loop by hand (target 1.15)"
         )
     for steps in given.steps:
-        pair = [
-            make(x, y, z, batch=4096, width=128, steps=steps)
-            for make in (make_plain_adversary_epoch, make_adversary_epoch)
-        ]
-        seconds, ratio, error = time_epochs(pair, given.repeats)
+        pair = [make(x, y, z, batch=4096, width=128, steps=steps) for make in (pivot_by_hand, pivot)]
+        seconds, ratio, error = compared(pair, given.repeats)
         print(
             f"adversary, {steps} steps a turn: {seconds:.2f} s an epoch, "
             f"{ratio:.3f} +- {error:.3f} of the loop by hand (target 1.15)"
         )
-    print(f"DisCo at batch 8192: {measure_disco_memory(8192):.0f} MB more (target below 1000)")
+    print(f"DisCo at batch 8192: {memory(8192):.0f} MB more (target below 1000)")
 
 
 def _seconds(epoch: Epoch) -> float:

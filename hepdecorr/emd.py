@@ -23,43 +23,44 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hepdecorr._numba import cached_njit
-from hepdecorr.errors import InputError, suggest
+from hepdecorr.catalogue import suggest
+from hepdecorr.compiled import compiled
+from hepdecorr.errors import InputError
 
 Floats = NDArray[np.float64]
 
-GROUND_METRICS = ("plane", "sphere")
-MOMENTA_OUTPUTS = (
+GROUNDS = ("plane", "sphere")
+MOMENTA = (
     "input_momenta",
     "output_momenta",
 )  # outputs of an autoencoder's graph, (n, L, 4): before and after
-REST_FRAME = "rest"  # the boost of a frame that leaves no beam; the one that is taken where none is given
-_ROUNDING_TOLERANCE = 1e-13  # of what a jet weighs: no more than this stays where it is for lack of digits
-_SOURCE, _UNREACHED = -1, -2
-_MAX_SEARCHES_PER_NODE = 100  # for each constituent; jets need one or two, the worst made ones three
+AT_REST = "rest"  # the boost of a frame that leaves no beam; the one that is taken where none is given
+_ROUNDING = 1e-13  # of what a jet weighs: no more than this stays where it is for lack of digits
+_FIRST, _NOWHERE = -1, -2
+_SEARCHES = 100  # for each constituent; jets need one or two, the worst made ones three
 
 
-class JetPoints(NamedTuple):
+class Points(NamedTuple):
     """What many jets are made of: weights (n, L), zero where there is nothing, and places (n, L, d).
 
     Two numbers are a place on the plane, (eta, phi), phi of any period; three a direction on the sphere, of
     any length but zero.
     """
 
-    weights: Floats
-    positions: Floats
+    weight: Floats
+    place: Floats
 
 
-def grounds_by_score(method: Mapping[str, Any]) -> dict[str, str]:
+def grounds(method: Mapping[str, Any]) -> dict[str, str]:
     """The scores that are distances between input and output of an autoencoder, and the ground of each.
 
     'emd' is that for the frame in which the autoencoder, `method` of a card, sees its jets: the sphere at
     rest, the plane where the beam is where it was.  The others take theirs whatever the frame.
     """
     frame = method.get("frame")
-    boost = frame.get("boost", REST_FRAME) if isinstance(frame, Mapping) else REST_FRAME
+    boost = frame.get("boost", AT_REST) if isinstance(frame, Mapping) else AT_REST
     return {
-        "emd": "sphere" if boost == REST_FRAME else "plane",
+        "emd": "sphere" if boost == AT_REST else "plane",
         "emd_plane": "plane",
         "emd_sphere": "sphere",
     }
@@ -77,86 +78,84 @@ def emd(
     both jets weigh 1, as in an anomaly score (Cheng et al. 2007.01850); without, eq. 1 in the unit of the
     momenta.  Of a jet without constituents the whole of the other is created: 1 where norm, 0 for two.
     """
-    if ground not in GROUND_METRICS:
-        raise InputError(f"emd: no ground {ground!r}{suggest(ground, GROUND_METRICS)}")
-    made = points_on_plane if ground == "plane" else points_on_sphere
-    return emd_between_points(made(first), made(second), radius=radius, norm=norm)
+    if ground not in GROUNDS:
+        raise InputError(f"emd: no ground {ground!r}{suggest(ground, GROUNDS)}")
+    made = on_plane if ground == "plane" else on_sphere
+    return distance(made(first), made(second), radius=radius, norm=norm)
 
 
-def points_on_plane(momenta: ArrayLike) -> JetPoints:
+def on_plane(momenta: ArrayLike) -> Points:
     """pt at (eta, phi) of four-momenta (n, L, 4)."""
-    _, px, py, pz = _momentum_components(momenta)
+    _, px, py, pz = _components(momenta)
     pt = np.hypot(px, py)
     there = pt > 0
     eta = np.arcsinh(np.divide(pz, pt, out=np.zeros_like(pt), where=there))
-    return JetPoints(pt, np.stack([eta, np.arctan2(py, px)], axis=2))
+    return Points(pt, np.stack([eta, np.arctan2(py, px)], axis=2))
 
 
-def points_on_sphere(momenta: ArrayLike) -> JetPoints:
+def on_sphere(momenta: ArrayLike) -> Points:
     """|p| at its direction of four-momenta (n, L, 4)."""
-    _, *momentum = _momentum_components(momenta)
+    _, *momentum = _components(momenta)
     place = np.stack(momentum, axis=2)
-    return JetPoints(np.sqrt(np.square(place).sum(2)), place)
+    return Points(np.sqrt(np.square(place).sum(2)), place)
 
 
-def emd_between_points(
-    first: JetPoints, second: JetPoints, *, radius: float = 1.0, norm: bool = True
-) -> Floats:
+def distance(first: Points, second: Points, *, radius: float = 1.0, norm: bool = True) -> Floats:
     """EMD of each pair of jets, (n,); see `emd`."""
     if not 0 < radius < np.inf:
         raise InputError(f"emd: radius {radius:g}; it must be positive")
-    pairs = [_validate_points(one, which) for one, which in ((first, "first"), (second, "second"))]
-    if pairs[0].positions.shape[::2] != pairs[1].positions.shape[::2]:
-        shapes = " and ".join(str(one.positions.shape) for one in pairs)
+    pairs = [_checked(one, which) for one, which in ((first, "first"), (second, "second"))]
+    if pairs[0].place.shape[::2] != pairs[1].place.shape[::2]:
+        shapes = " and ".join(str(one.place.shape) for one in pairs)
         raise InputError(f"emd: places {shapes}; both need as many jets, in as many dimensions")
-    found = _pairwise_emd(*pairs[0], *pairs[1], bool(norm))
+    found = _pairs(*pairs[0], *pairs[1], bool(norm))
     moved, created = found[:, 0], found[:, 1]
     if not np.isfinite(moved).all():
         raise InputError(f"emd: no flow found for pair {int(np.argmin(np.isfinite(moved)))}")
     return np.asarray(moved / radius + created)
 
 
-def _momentum_components(momenta: ArrayLike) -> Floats:
+def _components(momenta: ArrayLike) -> Floats:
     values = np.asarray(momenta, dtype=np.float64)
     if values.ndim != 3 or values.shape[2] != 4:
         raise InputError(f"emd: momenta of shape {values.shape}; give (jets, constituents, 4), E first")
-    _require_finite(values, "momenta")
+    _refuse(values, "momenta")
     return np.moveaxis(values, 2, 0)
 
 
-def _validate_points(points: JetPoints, label: str) -> JetPoints:
+def _checked(points: Points, which: str) -> Points:
     weight, place = (np.ascontiguousarray(one, dtype=np.float64) for one in points)
     if weight.ndim != 2 or place.shape not in {(*weight.shape, 2), (*weight.shape, 3)}:
         raise InputError(
-            f"emd: {label} weights of shape {weight.shape} at places {place.shape}; give (jets, "
+            f"emd: {which} weights of shape {weight.shape} at places {place.shape}; give (jets, "
             "constituents) and the same with 2 numbers, eta and phi, or 3, a direction"
         )
-    _require_finite(weight, f"{label} weights")
-    _require_finite(place, f"{label} places")
+    _refuse(weight, f"{which} weights")
+    _refuse(place, f"{which} places")
     if (weight < 0).any():
-        raise InputError(f"emd: {label} weights are negative in {int((weight < 0).any(1).sum())} jets")
+        raise InputError(f"emd: {which} weights are negative in {int((weight < 0).any(1).sum())} jets")
     if place.shape[2] == 3:
         length = np.sqrt(np.square(place).sum(2))
         if bad := int(np.count_nonzero((length == 0) & (weight > 0))):
-            raise InputError(f"emd: {label} places have no direction for {bad} constituents")
+            raise InputError(f"emd: {which} places have no direction for {bad} constituents")
         place = place / np.where(length > 0, length, 1)[:, :, None]
     else:
         place = np.stack([place[..., 0], place[..., 1] % (2 * np.pi)], axis=2)
-    return JetPoints(weight, place)
+    return Points(weight, place)
 
 
-def _require_finite(values: Floats, name: str) -> None:
+def _refuse(values: Floats, name: str) -> None:
     if bad := int((~np.isfinite(values)).any(axis=tuple(range(1, values.ndim))).sum()):
         raise InputError(f"emd: {name} are not finite in {bad} of {len(values)} jets")
 
 
-@cached_njit
-def _pairwise_emd(weights: Any, positions: Any, other_weights: Any, other_positions: Any, norm: bool) -> Any:
+@compiled
+def _pairs(weight: Any, place: Any, other_weight: Any, other_place: Any, norm: bool) -> Any:
     """Of each pair the energy times distance that is moved, and the energy that is created; (n, 2)."""
-    found = np.zeros((len(weights), 2))
-    for jet in range(len(weights)):
-        here, there = np.flatnonzero(weights[jet]), np.flatnonzero(other_weights[jet])
-        a, b = weights[jet][here], other_weights[jet][there]
+    found = np.zeros((len(weight), 2))
+    for jet in range(len(weight)):
+        here, there = np.flatnonzero(weight[jet]), np.flatnonzero(other_weight[jet])
+        a, b = weight[jet][here], other_weight[jet][there]
         total, other = a.sum(), b.sum()
         if norm:
             # Of what weighs 1 or nothing, whatever rounding says of the sum.
@@ -168,16 +167,14 @@ def _pairwise_emd(weights: Any, positions: Any, other_weights: Any, other_positi
         cost = np.empty((len(a), len(b)))
         for i in range(len(a)):
             for j in range(len(b)):
-                cost[i, j] = _ground_distance(positions[jet, here[i]], other_positions[jet, there[j]])
+                cost[i, j] = _apart(place[jet, here[i]], other_place[jet, there[j]])
         # The lighter jet moves as a whole and fills a part of the other.
-        found[jet, 0] = (
-            _transport_cost(cost, a, b) if total <= other else _transport_cost(cost.T.copy(), b, a)
-        )
+        found[jet, 0] = _work(cost, a, b) if total <= other else _work(cost.T.copy(), b, a)
     return found
 
 
-@cached_njit
-def _ground_distance(a: Any, b: Any) -> Any:
+@compiled
+def _apart(a: Any, b: Any) -> Any:
     """Distance on the plane, phi from 0 to 2 pi, or the angle between two directions of unit length."""
     if len(a) == 3:
         # From the chord: the arc cosine has no digits left for what is close.
@@ -188,20 +185,18 @@ def _ground_distance(a: Any, b: Any) -> Any:
     return np.sqrt((a[0] - b[0]) ** 2 + phi * phi)
 
 
-class _SearchState(NamedTuple):
+class _Search(NamedTuple):
     """What one search after another writes to."""
 
-    column_cost: Any  # (m,) how far it is to a column
-    previous_row: Any  # (m,) the row before it
-    columns: Any  # (m,) the columns, those first that have not been passed
-    row_cost: Any  # (n,) how far it is to a row
-    previous_column: (
-        Any  # (n,) the column before it, _FIRST for the source, _NOWHERE for a row that is not reached
-    )
+    reach: Any  # (m,) how far it is to a column
+    row_of: Any  # (m,) the row before it
+    left: Any  # (m,) the columns, those first that have not been passed
+    start: Any  # (n,) how far it is to a row
+    column_of: Any  # (n,) the column before it, _FIRST for the source, _NOWHERE for a row that is not reached
 
 
-@cached_njit
-def _transport_cost(cost: Any, supply: Any, demand: Any) -> Any:
+@compiled
+def _work(cost: Any, supply: Any, demand: Any) -> Any:
     """The least sum of flow times cost (n, m) that moves all of `supply` (n,), at most `demand` (m,).
 
     NaN where no flow is found in more searches than any jets need.  Both arguments are used up.
@@ -209,31 +204,31 @@ def _transport_cost(cost: Any, supply: Any, demand: Any) -> Any:
     n, m = cost.shape
     # Of each column the rows that fill it, since they are asked for a column at a time.
     flow, u, v = np.zeros((m, n)), np.zeros(n), np.zeros(m)
-    search = _SearchState(
+    search = _Search(
         np.empty(m),
         np.empty(m, np.int64),
         np.arange(m),
         np.empty(n),
         np.empty(n, np.int64),
     )
-    least = _ROUNDING_TOLERANCE * supply.sum()
-    searches = _MAX_SEARCHES_PER_NODE * (n + m)
+    least = _ROUNDING * supply.sum()
+    searches = _SEARCHES * (n + m)
     for source in range(n):
         while supply[source] > least:
             searches -= 1
             if searches < 0:
                 return np.nan
-            sink = _shortest_path(cost, flow, u, v, source, demand, search)
+            sink = _path(cost, flow, u, v, source, demand, search)
             if sink < 0:
                 break  # all is filled to rounding
-            _augment_flow(flow, supply, demand, source, sink, search)
+            _augment(flow, supply, demand, source, sink, search)
             if demand[sink] <= least:
                 demand[sink] = 0.0
     return (flow * cost.T).sum()
 
 
-@cached_njit
-def _shortest_path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: Any, search: Any) -> Any:
+@compiled
+def _path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: Any, search: Any) -> Any:
     """The column with demand left to which it is cheapest from a row, by Dijkstra on reduced costs; or -1.
 
     From a row energy may go to every column, from a column back to the rows that filled it.  Notes the way
@@ -242,8 +237,8 @@ def _shortest_path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: An
     """
     n, m = cost.shape
     reach, row_of, left, start, column_of = search
-    column_of[:] = _UNREACHED
-    start[source], column_of[source] = 0.0, _SOURCE
+    column_of[:] = _NOWHERE
+    start[source], column_of[source] = 0.0, _FIRST
     for j in range(m):
         reach[j], row_of[j] = cost[source, j] - u[source] - v[j], source
     many = m
@@ -258,7 +253,7 @@ def _shortest_path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: An
         many -= 1
         left[place], left[many] = left[many], nearest
         for i in range(n):
-            if flow[nearest, i] > 0 and column_of[i] == _UNREACHED:
+            if flow[nearest, i] > 0 and column_of[i] == _NOWHERE:
                 start[i], column_of[i] = least, nearest
                 off = least - u[i]
                 for k in range(many):
@@ -270,17 +265,17 @@ def _shortest_path(cost: Any, flow: Any, u: Any, v: Any, source: int, demand: An
         return -1
     # A column with demand left has never been passed: its potential is zero still, as that of the goal is.
     for i in range(n):
-        if column_of[i] != _UNREACHED:
+        if column_of[i] != _NOWHERE:
             u[i] += least - start[i]
     for k in range(many, m):
         v[left[k]] -= least - reach[left[k]]
     return nearest
 
 
-@cached_njit
-def _augment_flow(flow: Any, supply: Any, demand: Any, source: int, sink: int, search: Any) -> None:
+@compiled
+def _augment(flow: Any, supply: Any, demand: Any, source: int, sink: int, search: Any) -> None:
     """Send as much along the way to `sink` as its ends have and the flow that it undoes allows."""
-    row_of, column_of = search.previous_row, search.previous_column
+    row_of, column_of = search.row_of, search.column_of
     amount = min(supply[source], demand[sink])
     column = column_of[row_of[sink]]
     row = row_of[sink]

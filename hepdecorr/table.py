@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from hepdecorr.errors import InputError
 
-TABLE_VERSION = 1
-MANIFEST_FILE = "manifest.json"
+VERSION = 1
+MANIFEST = "manifest.json"
 ROLES = ("feature", "nuisance", "label", "weight", "group", "id", "score", "constituent", "count")
 EVENT_IDS = ("run", "luminosityBlock", "event")
 
 Arrays = dict[str, NDArray[Any]]
-SplitPart = Literal["train", "validation", "test"]
+Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,19 @@ class Split:
     validation: tuple[int, ...] = (0,)
     test: tuple[int, ...] = ()
 
-    def assign_parts(self, folds: NDArray[Any], *, use: str) -> NDArray[np.str_]:
+    def part(self, fold: NDArray[Any], *, use: str) -> NDArray[np.str_]:
         """'train', 'validation' or 'test' for each event, shape (n,), given its fold and its dataset's use.
 
         Datasets of use 'all' are split three ways, those of use 'train' give their test folds to
         training, those of use 'test' are all for testing.
         """
-        part = np.full(len(folds), "train", dtype="<U10")
+        part = np.full(len(fold), "train", dtype="<U10")
         if use == "test":
             part[:] = "test"
             return part
-        part[np.isin(folds, self.validation)] = "validation"
+        part[np.isin(fold, self.validation)] = "validation"
         if use == "all":
-            part[np.isin(folds, self.test)] = "test"
+            part[np.isin(fold, self.test)] = "test"
         return part
 
 
@@ -89,29 +89,29 @@ class Split:
 class Selection:
     """Rows of one part (train, validation, test; None for all), and of one label if given."""
 
-    part: SplitPart | None
+    part: Part | None
     split: Split
     label: int | None = None
 
 
-def assign_folds(*ids: NDArray[Any], folds: int = 10, salt: int = 0) -> NDArray[np.uint8]:
+def fold(*ids: NDArray[Any], folds: int = 10, salt: int = 0) -> NDArray[np.uint8]:
     """Fold of each event, shape (n,) in [0, folds): a hash of its ids alone, (n,) each.
 
     They are run, lumi and event; where events come in groups, the group and nothing else.  It is the same
     for any chunking, executor or machine, so that no event changes sides.  The mixing is SplitMix64's
     (Steele, Lea, Flood, OOPSLA 2014, figure 15), chained over the numbers.
     """
-    return (_hash_ids(*ids, salt=salt) % np.uint64(folds)).astype(np.uint8)
+    return (_mixed(*ids, salt=salt) % np.uint64(folds)).astype(np.uint8)
 
 
-def combine_ids(ids: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+def combined(names: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     """One whole number for each event, shape (n,), from others, (n,) each: a hash where they are several."""
-    if len(ids) == 1:
-        return ids[0].astype(np.int64)
-    return _hash_ids(*ids).astype(np.int64)
+    if len(names) == 1:
+        return names[0].astype(np.int64)
+    return _mixed(*names).astype(np.int64)
 
 
-def _hash_ids(*ids: NDArray[Any], salt: int = 0) -> NDArray[np.uint64]:
+def _mixed(*ids: NDArray[Any], salt: int = 0) -> NDArray[np.uint64]:
     state = np.full(len(ids[0]), salt, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for part in ids:
@@ -129,7 +129,7 @@ def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def write_shard(
     folder: Path,
-    relative_path: str,
+    relative: str,
     *,
     arrays: Mapping[str, NDArray[Any]],
     columns: Sequence[Column],
@@ -145,20 +145,20 @@ def write_shard(
     """
     names = [c.name for c in columns]
     if set(names) != set(arrays):
-        raise InputError(f"{relative_path}: arrays {sorted(arrays)} do not fit the columns {sorted(names)}")
-    stored = [_to_arrow(arrays[c.name], c, relative_path) for c in columns]
+        raise InputError(f"{relative}: arrays {sorted(arrays)} do not fit the columns {sorted(names)}")
+    stored = [_stored(arrays[c.name], c, relative) for c in columns]
     fields = [
         pa.field(c.name, values.type, metadata={"role": c.role, "unit": c.unit})
         for c, values in zip(columns, stored, strict=True)
     ]
     rows = pa.Table.from_arrays(stored, schema=pa.schema(fields))
-    path = folder / relative_path
+    path = folder / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     pq.write_table(rows, part, compression="zstd")
     digest = hashlib.sha256(part.read_bytes()).hexdigest()
     part.replace(path)
-    return Shard(relative_path, rows.num_rows, digest, dataset, source, int(start), int(stop))
+    return Shard(relative, rows.num_rows, digest, dataset, source, int(start), int(stop))
 
 
 def write_manifest(
@@ -171,7 +171,7 @@ def write_manifest(
 ) -> Table:
     """Write manifest.json, atomically and last: a folder without one is not a table."""
     content = {
-        "version": TABLE_VERSION,
+        "version": VERSION,
         "columns": [asdict(c) for c in columns],
         "datasets": {k: dict(v) for k, v in datasets.items()},
         # sorted, so that the order in which workers finish leaves no trace
@@ -179,9 +179,9 @@ def write_manifest(
         "provenance": dict(provenance),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{MANIFEST_FILE}.part"
+    part = folder / f"{MANIFEST}.part"
     part.write_text(json.dumps(content, indent=1))
-    part.replace(folder / MANIFEST_FILE)
+    part.replace(folder / MANIFEST)
     return Table.open(folder)
 
 
@@ -199,7 +199,7 @@ class Table:
     def open(cls, folder: Path | str) -> Self:
         """The table in `folder`; InputError names the file that is missing, cut or of another version."""
         folder = Path(folder)
-        content = _read_manifest(folder / MANIFEST_FILE)
+        content = _read_manifest(folder / MANIFEST)
         try:
             table = cls(
                 folder,
@@ -210,7 +210,7 @@ class Table:
             )
         except (KeyError, TypeError) as err:
             raise InputError(
-                f"{folder / MANIFEST_FILE}: not a manifest of a table ({err}); make it again with --redo"
+                f"{folder / MANIFEST}: not a manifest of a table ({err}); make it again with --redo"
             ) from None
         for shard in table.shards:
             if not (folder / shard.file).is_file():
@@ -220,7 +220,7 @@ class Table:
         return table
 
     @property
-    def num_rows(self) -> int:
+    def rows(self) -> int:
         """Number of rows in all shards."""
         return sum(s.rows for s in self.shards)
 
@@ -231,7 +231,7 @@ class Table:
         content = [[asdict(c) for c in self.columns], sorted(s.sha256 for s in self.shards), rules]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def column_names(self, role: str) -> list[str]:
+    def names(self, role: str) -> list[str]:
         """Names of the columns of this role, in order."""
         return [c.name for c in self.columns if c.role == role]
 
@@ -249,13 +249,13 @@ class Table:
 
         The name 'dataset' gives the index of each row's dataset in `datasets`.
         """
-        parts = list(self.iter_shards(names, select=select))
+        parts = list(self.iterate(names, select=select))
         wanted = list(names) if names is not None else [c.name for c in self.columns]
         if not parts:
-            return {n: np.empty(self._column_shape(n, 0), np.float32) for n in wanted}
+            return {n: np.empty(self._shape(n, 0), np.float32) for n in wanted}
         return {n: np.concatenate([p[n] for p in parts]) for n in wanted}
 
-    def iter_shards(
+    def iterate(
         self, names: Sequence[str] | None = None, *, select: Selection | None = None
     ) -> Iterator[Arrays]:
         """Like `read`, one shard at a time, for tables larger than memory."""
@@ -266,8 +266,8 @@ class Table:
         for shard in self.shards:
             yield self._read_shard(shard, wanted, select=select)
 
-    def _read_shard(self, shard: Shard, names: Sequence[str], *, select: Selection | None) -> Arrays:
-        needed = {n for n in names if n != "dataset"}
+    def _read_shard(self, shard: Shard, wanted: Sequence[str], *, select: Selection | None) -> Arrays:
+        needed = {n for n in wanted if n != "dataset"}
         if select is not None:
             needed |= {"fold", *(["label"] if select.label is not None else [])}
         path = self.folder / shard.file
@@ -279,40 +279,40 @@ class Table:
             raise InputError(
                 f"{path}: {rows.num_rows} rows, the manifest says {shard.rows}; make it again with --redo"
             )
-        arrays: Arrays = {n: self._to_numpy(rows.column(n), n) for n in needed}
-        if "dataset" in names:
+        arrays: Arrays = {n: self._plain(rows.column(n), n) for n in needed}
+        if "dataset" in wanted:
             arrays["dataset"] = np.full(shard.rows, list(self.datasets).index(shard.dataset), dtype=np.int32)
         if select is not None:
-            keep = self._selection_mask(arrays, shard, select)
+            keep = self._selected(arrays, shard, select)
             arrays = {n: a[keep] for n, a in arrays.items()}
-        return {n: arrays[n] for n in names}
+        return {n: arrays[n] for n in wanted}
 
-    def _to_numpy(self, values: pa.ChunkedArray, name: str) -> NDArray[Any]:
+    def _plain(self, values: pa.ChunkedArray, name: str) -> NDArray[Any]:
         if not self.column(name).length:
             return np.asarray(values.to_numpy())
         flat = [np.empty(0, np.float32), *(part.flatten().to_numpy() for part in values.chunks)]
-        return np.concatenate(flat[1:] or flat).reshape(self._column_shape(name, len(values)))
+        return np.concatenate(flat[1:] or flat).reshape(self._shape(name, len(values)))
 
-    def _column_shape(self, name: str, num_rows: int) -> tuple[int, ...]:
+    def _shape(self, name: str, rows: int) -> tuple[int, ...]:
         length = 0 if name == "dataset" else self.column(name).length
-        return (num_rows, length) if length else (num_rows,)
+        return (rows, length) if length else (rows,)
 
-    def _selection_mask(self, arrays: Arrays, shard: Shard, select: Selection) -> NDArray[np.bool_]:
+    def _selected(self, arrays: Arrays, shard: Shard, select: Selection) -> NDArray[np.bool_]:
         keep = np.ones(shard.rows, dtype=bool)
         if select.part is not None:
             use = self.datasets[shard.dataset].get("use", "all")
-            keep &= select.split.assign_parts(arrays["fold"], use=use) == select.part
+            keep &= select.split.part(arrays["fold"], use=use) == select.part
         if select.label is not None:
             keep &= arrays["label"] == select.label
         return keep
 
 
-def _to_arrow(values: NDArray[Any], column: Column, relative_path: str) -> pa.Array:
+def _stored(values: NDArray[Any], column: Column, relative: str) -> pa.Array:
     """The array as Parquet takes it: rows of `length` numbers as lists of that size."""
     width = values.shape[1:]
     if width != ((column.length,) if column.length else ()):
         wanted = f"(rows, {column.length})" if column.length else "(rows,)"
-        raise InputError(f"{relative_path}: column {column.name!r} has shape {values.shape}, not {wanted}")
+        raise InputError(f"{relative}: column {column.name!r} has shape {values.shape}, not {wanted}")
     if not column.length:
         return pa.array(values)
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
@@ -328,9 +328,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except ValueError as err:
         raise InputError(f"{path}: not JSON ({err}); make it again with --redo") from None
-    if not isinstance(content, dict) or content.get("version") != TABLE_VERSION:
+    if not isinstance(content, dict) or content.get("version") != VERSION:
         found = content.get("version") if isinstance(content, dict) else None
         raise InputError(
-            f"{path}: version {found}, this hepdecorr reads {TABLE_VERSION}; make it again with --redo"
+            f"{path}: version {found}, this hepdecorr reads {VERSION}; make it again with --redo"
         )
     return content

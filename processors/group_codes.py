@@ -13,15 +13,15 @@ from typing import Any
 from coffea.processor import ProcessorABC
 
 from hepdecorr.columnar import features as room
-from hepdecorr.columnar import object_rows as jets
-from hepdecorr.columnar import table_writer
-from hepdecorr.columnar.features.registry import feature_cache
-from hepdecorr.columnar.selection import Cuts
+from hepdecorr.columnar import objects as jets
+from hepdecorr.columnar import rows
+from hepdecorr.columnar.cuts import Cuts
+from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.table import Split
 
 
-class GroupCodesProcessor(ProcessorABC):
+class FirstPass(ProcessorABC):
     """Adds up what each row gives to the code of its group.
 
     `taggers` are {name: folder of the model}, those that take codes; `objects`, `selection` and `grouped_by`
@@ -37,35 +37,28 @@ class GroupCodesProcessor(ProcessorABC):
         objects: Mapping[str, Any] | None = None,
         selection: Cuts = (),
         split: Split | None = None,
-        split_part: str = "test",
-        group_by: Sequence[str] = (),
+        part: str = "test",
+        grouped_by: Sequence[str] = (),
         base: Path | str = ".",
     ) -> None:
         self.base, self.objects = Path(base).resolve(), objects
         self.taggers = {name: OnnxTagger(path, base=self.base) for name, path in taggers.items()}
-        self.selection, self.split, self.split_part, self.group_by = (
-            selection,
-            split,
-            split_part,
-            list(group_by),
-        )
+        self.selection, self.split, self.part, self.grouped_by = selection, split, part, list(grouped_by)
         self.features = list(dict.fromkeys(n for t in self.taggers.values() for n in t.feature_names))
 
     def process(self, events: Any) -> dict[str, Any]:
         """Sums by tagger, and the record of the chunk; both are merged over all chunks."""
-        chosen = jets.explode_collection(events, self.objects)
-        keep, cutflow = table_writer.apply_selection(chosen, self.selection, base=self.base)
+        chosen = jets.rows(events, self.objects)
+        keep, cutflow = rows.select(chosen, self.selection, base=self.base)
         if self.split is not None:
-            sides: dict[str, Any] = {"group_by": self.group_by, "base": self.base, "required": keep}
-            keep &= table_writer.in_split_part(chosen, split=self.split, part=self.split_part, **sides)
-            cutflow[self.split_part] = int(keep.sum())
+            sides: dict[str, Any] = {"grouped_by": self.grouped_by, "base": self.base, "among": keep}
+            keep &= rows.of_part(chosen, split=self.split, part=self.part, **sides)
+            cutflow[self.part] = int(keep.sum())
         chosen = chosen[keep]
-        with feature_cache(chosen):
-            columns = room.compute_features(self.features, chosen, base=self.base)
-            sums = {
-                name: tagger.sum_members(chosen, columns=columns) for name, tagger in self.taggers.items()
-            }
-        record = table_writer.chunk_record(events, sumw=0.0, cutflow=cutflow, rows=len(chosen))
+        with shared(chosen):
+            columns = room.compute(self.features, chosen, base=self.base)
+            sums = {name: tagger.summed(chosen, columns=columns) for name, tagger in self.taggers.items()}
+        record = rows.record(events, sumw=0.0, cutflow=cutflow, rows=len(chosen))
         return {"groups": sums, "chunks": [record]}
 
     def postprocess(self, accumulator: Any) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from coffea.processor import ProcessorABC
 
-from hepdecorr.columnar import compatibility, group_ids, table_writer
+from hepdecorr.columnar import conventions, group_ids, rows
 from hepdecorr.columnar import features as room
-from hepdecorr.columnar import object_rows as jets
-from hepdecorr.columnar.features.registry import feature_cache
-from hepdecorr.columnar.selection import Cuts
+from hepdecorr.columnar import objects as jets
+from hepdecorr.columnar.cuts import Cuts
+from hepdecorr.columnar.features.sharing import shared
 from hepdecorr.table import Arrays, Column
 
 
@@ -39,46 +39,44 @@ class TrainingTable(ProcessorABC):
         weights: Sequence[str] = (),
         label: str | None = None,
         folds: int = 10,
-        group_by: Sequence[str] = (),
+        grouped_by: Sequence[str] = (),
         base: Path | str = ".",
     ) -> None:
         self.folder, self.base, self.objects = Path(folder).resolve(), Path(base).resolve(), objects
-        self.features = room.expand_names(features)
-        self.constituents = table_writer.constituent_columns_spec(constituents)
-        self.nuisances = {name: table_writer.nuisance_feature(name, spec) for name, spec in nuisances.items()}
+        self.features = room.expand(features)
+        self.constituents = rows.wanted(constituents)
+        self.nuisances = {name: rows.source(name, spec) for name, spec in nuisances.items()}
         self.selection, self.weights, self.label, self.folds = selection, list(weights), label, folds
-        self.group_by = list(group_by)
-        described = [room.describe_feature(name, base=self.base) for name in self.features]
+        self.grouped_by = list(grouped_by)
+        described = [room.describe(name, base=self.base) for name in self.features]
         inputs = [Column(d.name, "feature", d.unit, d.title) for d in described]
-        inputs += table_writer.make_constituent_columns(**self.constituents)
-        protected = table_writer.make_nuisance_columns(nuisances, base=self.base)
-        fixed = table_writer.make_common_columns(objects, group_by=self.group_by)
-        self.columns = table_writer.check_unique([*inputs, *protected, *fixed])
+        inputs += rows.constituent_columns(**self.constituents)
+        protected = rows.nuisance_columns(nuisances, base=self.base)
+        fixed = rows.fixed_columns(objects, grouped_by=self.grouped_by)
+        self.columns = rows.unique([*inputs, *protected, *fixed])
 
     def process(self, events: Any) -> dict[str, Any]:
         """Write the chunk's rows; what is returned is merged over all chunks."""
-        weight, sumw = table_writer.compute_weights(events, self.weights, base=self.base)
-        chosen = jets.explode_collection(events, self.objects)
-        weight = table_writer.broadcast_to_rows(weight, chosen)
-        keep, cutflow = table_writer.apply_selection(chosen, self.selection, base=self.base)
-        lost = group_ids.find_lost_groups(chosen, self.group_by, keep, base=self.base)
+        weight, sumw = rows.weights(events, self.weights, base=self.base)
+        chosen = jets.rows(events, self.objects)
+        weight = rows.of_rows(weight, chosen)
+        keep, cutflow = rows.select(chosen, self.selection, base=self.base)
+        lost = group_ids.lost(chosen, self.grouped_by, keep, base=self.base)
         chosen, weight = chosen[keep], weight[keep]
         wanted = [*self.features, *self.nuisances.values()]
-        with feature_cache(chosen):
-            computed = room.compute_features(wanted, chosen, base=self.base)
-            lists, beyond = table_writer.compute_constituent_arrays(chosen, **self.constituents)
-            about = compatibility.collect_conventions(chosen, wanted, cuts=self.selection, base=self.base)
+        with shared(chosen):
+            computed = room.compute(wanted, chosen, base=self.base)
+            lists, beyond = rows.constituent_arrays(chosen, **self.constituents)
+            about = conventions.about(chosen, wanted, cuts=self.selection, base=self.base)
         arrays: Arrays = {name: computed[name] for name in self.features} | lists
         arrays |= {name: computed[feature] for name, feature in self.nuisances.items()}
-        arrays |= table_writer.compute_identifiers(
-            chosen, folds=self.folds, group_by=self.group_by, base=self.base
-        )
-        arrays |= {"label": table_writer.read_labels(chosen, self.label), "weight": weight.astype("float32")}
-        shard = table_writer.write_chunk(events, arrays, folder=self.folder, columns=self.columns)
-        record = table_writer.chunk_record(
+        arrays |= rows.identifiers(chosen, folds=self.folds, grouped_by=self.grouped_by, base=self.base)
+        arrays |= {"label": rows.labels(chosen, self.label), "weight": weight.astype("float32")}
+        shard = rows.write(events, arrays, folder=self.folder, columns=self.columns)
+        record = rows.record(
             events,
             sumw=sumw,
-            cutflow=cutflow | about.data_quality_counts | beyond,
+            cutflow=cutflow | about.notes | beyond,
             rows=len(weight),
             shard=shard,
             conventions=about.conventions,
@@ -86,9 +84,9 @@ class TrainingTable(ProcessorABC):
         )
         return {"chunks": [record]}
 
-    def is_valid_result(self, result: Mapping[str, Any]) -> bool:
+    def holds(self, result: Mapping[str, Any]) -> bool:
         """Whether the shards of a checkpoint are still there."""
-        return table_writer.shards_exist(result["chunks"], self.folder)
+        return rows.still_there(result["chunks"], self.folder)
 
     def postprocess(self, accumulator: Any) -> None:
         """Nothing to do: rows.finish_table writes the manifest."""

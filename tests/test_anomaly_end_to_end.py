@@ -50,17 +50,17 @@ def changes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         pytest.importorskip(extra, reason="the extra `samples` is not installed")
     folder = tmp_path_factory.mktemp("data")
     for number, (name, (process, count, given)) in enumerate(FILES.items()):
-        out, options = folder / f"{name}.root", jets.JetOptions(mpi=False, **given)
+        out, options = folder / f"{name}.root", jets.Options(mpi=False, **given)
         size = 40 if name == "outliers" else None
         jets.generate(process, out=out, jets=count, seed=50 + number, options=options, job_events=size)
     return [
         *(f"samples.datasets.{name}.files={folder / name}.root" for name in FILES),
         f"output={folder / 'out'}",
         f"models={folder / 'models'}",
-        "execution.executor=iterative",
-        "resources.jobs=1",
-        "taggers.kl_oe.training={epochs: 2, batch_size: 250, lr: 1.e-3}",
-        "taggers.kl_oe.exposure.anneal={shape: linear, ramp: 1}",
+        "running.executor=iterative",
+        "training.jobs=1",
+        "taggers.kl_oe.training={epochs: 2, batch: 250, lr: 1.e-3}",
+        "taggers.kl_oe.exposure.anneal={shape: linear, rise: 1}",
     ]
 
 
@@ -109,9 +109,9 @@ def test_a_tagger_is_trained_and_judged(changes: list[str], monkeypatch: pytest.
     scores = Table.open(folder(changes) / "evaluation" / "scores")
     assert set(scores.datasets) == {"qcd_test", *SIGNALS}
     further = [f"kl_oe-1.{name}" for name in ("mse", "kl", "nll", "density", "emd")]
-    assert scores.column_names("score") == ["kl_oe-1", *further]
+    assert scores.names("score") == ["kl_oe-1", *further]
     rows = scores.read()
-    assert all(np.isfinite(rows[name]).all() for name in scores.column_names("score"))
+    assert all(np.isfinite(rows[name]).all() for name in scores.names("score"))
     assert set(rows["label"].tolist()) == {0, 1}
     # The tagger's own score is the KL, as a logit.
     assert np.array_equal(

@@ -13,8 +13,8 @@ import uproot
 
 from hepdecorr import Table
 from hepdecorr.cli.main import main
-from hepdecorr.samples import find_generator
-from hepdecorr.samples.lhc.generation import CollisionOptions
+from hepdecorr.samples import find_sample
+from hepdecorr.samples.lhc.generation import Options
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data" / "nano_tt_v15.root"
@@ -42,9 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }.items():
         for process, events in counts.items():
             out = folder / f"{sample}_{process}.root"
-            find_generator(sample).generate(
-                process, out=out, events=events, seed=8, options=CollisionOptions(mpi=False)
-            )
+            find_sample(sample).generate(process, out=out, events=events, seed=8, options=Options(mpi=False))
             made[process] = out
     return made
 
@@ -91,7 +89,7 @@ def table(
 ) -> Table | None:
     """What `hepdecorr table` makes of these files."""
     changes = [f"samples.datasets.{name}.files={path}" for name, path in given.items()]
-    changes += [f"output={out}", "execution.executor=iterative", *sets]
+    changes += [f"output={out}", "running.executor=iterative", *sets]
     words = ["hepdecorr", "table", str(ROOT / "analysis_configs" / f"{config}.yaml")]
     monkeypatch.setattr(sys, "argv", [*words, *(word for change in changes for word in ("--set", change))])
     with pytest.raises(SystemExit) as left:
@@ -104,7 +102,7 @@ def test_h_to_b_b(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
     given = {name: files[name] for name in ("zh", "zbb", "zz")}
     made = table("hbb", given, out=tmp_path, monkeypatch=monkeypatch)
     rows = made.read()
-    assert made.column_names("feature") == ["met", "pt_b1", "pt_b2", "dr_bb", "deta_bb", "dphi_met_bb"]
+    assert made.names("feature") == ["met", "pt_b1", "pt_b2", "dr_bb", "deta_bb", "dphi_met_bb"]
     signal = rows["label"] == 1
     assert np.median(rows["m_bb"][signal]) == pytest.approx(107, abs=8)
     # The backgrounds add up to their cross-sections, up to what the selection takes.
@@ -116,7 +114,7 @@ def test_h_to_mu_mu(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.
     given = {name: files[name] for name in ("signal", "dy")}
     made = table("hmumu", given, out=tmp_path, monkeypatch=monkeypatch)
     rows = made.read()
-    assert len(made.column_names("feature")) == 16
+    assert len(made.names("feature")) == 16
     assert np.median(rows["m_mumu"][rows["label"] == 1]) == pytest.approx(124.8, abs=0.8)
     assert made.datasets["dy"]["cutflow"]["all"] > made.datasets["dy"]["rows"] > 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from hepdecorr.emd import JetPoints, emd, emd_between_points, points_on_plane, points_on_sphere
+from hepdecorr.emd import Points, distance, emd, on_plane, on_sphere
 from hepdecorr.errors import InputError
 
 # (pt, eta, phi) of two jets, and what emd of EnergyFlow 1.4.0 (R=1, periodic_phi=True) gives for them with
@@ -103,24 +103,24 @@ def test_ties_and_other_degenerate_jets(places: str) -> None:
         if places == "heavy":
             weight = 10 ** rng.uniform(-6, 0, weight.shape)
         weight[:, 0] += 1
-        made.append(JetPoints(weight, place))
+        made.append(Points(weight, place))
     first, second = made
     for norm in (True, False):
-        found = emd_between_points(first, second, norm=norm)
+        found = distance(first, second, norm=norm)
         for k, one in enumerate(found):
-            apart = np.linalg.norm(first.positions[k][:, None] - second.positions[k][None], axis=2)
-            known = programmed(first.weights[k], second.weights[k], apart, norm=norm)
+            apart = np.linalg.norm(first.place[k][:, None] - second.place[k][None], axis=2)
+            known = programmed(first.weight[k], second.weight[k], apart, norm=norm)
             assert one == pytest.approx(known, rel=1e-7, abs=1e-7)
 
 
 @pytest.mark.parametrize(("first", "second", "normed", "plain"), PUBLISHED)
 def test_it_is_what_energyflow_gives(first: Any, second: Any, normed: float, plain: float) -> None:
-    a, b = (JetPoints(np.array([one])[:, :, 0], np.array([one])[:, :, 1:]) for one in (first, second))
-    before = b.positions.copy()
-    assert emd_between_points(a, b)[0] == pytest.approx(normed, rel=1e-12)
-    assert emd_between_points(a, b, norm=False)[0] == pytest.approx(plain, rel=1e-12)
+    a, b = (Points(np.array([one])[:, :, 0], np.array([one])[:, :, 1:]) for one in (first, second))
+    before = b.place.copy()
+    assert distance(a, b)[0] == pytest.approx(normed, rel=1e-12)
+    assert distance(a, b, norm=False)[0] == pytest.approx(plain, rel=1e-12)
     # EnergyFlow turns phi in what it is given (thaler-lab/EnergyFlow#27).
-    np.testing.assert_array_equal(b.positions, before)
+    np.testing.assert_array_equal(b.place, before)
 
 
 @pytest.mark.parametrize("ground", ["plane", "sphere"])
@@ -156,17 +156,15 @@ def test_what_it_does_not_depend_on() -> None:
 
 
 def test_closed_forms() -> None:
-    def one(*points: tuple[float, float, float]) -> JetPoints:
+    def one(*points: tuple[float, float, float]) -> Points:
         array = np.array([points], dtype=float)
-        return JetPoints(array[..., 0], array[..., 1:])
+        return Points(array[..., 0], array[..., 1:])
 
     # One to one: the distance, over the seam of phi; and what is more of the energy.
-    assert emd_between_points(one((2, 0, 3.1)), one((5, 0.3, -3.1)))[0] == pytest.approx(
-        np.hypot(0.3, 2 * np.pi - 6.2)
-    )
-    assert emd_between_points(one((2, 0, 0)), one((5, 0.3, 0)), norm=False)[0] == pytest.approx(2 * 0.3 + 3)
+    assert distance(one((2, 0, 3.1)), one((5, 0.3, -3.1)))[0] == pytest.approx(np.hypot(0.3, 2 * np.pi - 6.2))
+    assert distance(one((2, 0, 0)), one((5, 0.3, 0)), norm=False)[0] == pytest.approx(2 * 0.3 + 3)
     # On a line: the area between the cumulative distributions, 0.6 * 1 + 0.2 * 1.
-    line = emd_between_points(one((0.6, 0, 0), (0.4, 2, 0)), one((1.6, 1, 0), (0.4, 2, 0)))[0]
+    line = distance(one((0.6, 0, 0), (0.4, 2, 0)), one((1.6, 1, 0), (0.4, 2, 0)))[0]
     assert line == pytest.approx(0.6 * 1 + 0.2 * 1)
     # Back to back on the sphere: pi, to all digits; nearly the same direction: no arc cosine loses it.
     along = np.array([[[1.0, 0, 0, 1]]])
@@ -176,8 +174,8 @@ def test_closed_forms() -> None:
 
 def test_jets_of_nothing() -> None:
     jet, nothing = jets(1, 1, 5), np.zeros((1, 5, 4))
-    for ground, made in (("plane", points_on_plane), ("sphere", points_on_sphere)):
-        weight = made(jet).weights.sum()
+    for ground, made in (("plane", on_plane), ("sphere", on_sphere)):
+        weight = made(jet).weight.sum()
         assert emd(jet, nothing, ground=ground)[0] == 1
         assert emd(nothing, jet, ground=ground, norm=False)[0] == pytest.approx(weight)
         assert emd(nothing, nothing, ground=ground)[0] == 0
@@ -218,4 +216,4 @@ def test_what_is_refused(given: dict[str, Any], message: str) -> None:
 )
 def test_points_that_are_refused(weight: Any, place: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        emd_between_points(JetPoints(weight, place), JetPoints(np.ones((2, 3)), np.ones((2, 3, 2))))
+        distance(Points(weight, place), Points(np.ones((2, 3)), np.ones((2, 3, 2))))

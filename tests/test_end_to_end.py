@@ -17,7 +17,7 @@ import pytest
 import uproot
 
 from hepdecorr import OnnxTagger, Table
-from hepdecorr.samples import builtin_files
+from hepdecorr.samples import builtin
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,9 +35,9 @@ nuisances:
   m_bc: {low: 5.2, high: 5.29, bins: 20}
 working_points: [0.5, 0.9]
 taggers:
-  plain: {type: Tagger, training: {epochs: 6, batch_size: 256}}
-  disco: {type: Tagger, terms: [{type: DisCo, nuisance: m_bc}], training: {epochs: 6, batch_size: 1024}}
-execution: {chunksize: 1500}
+  plain: {type: Tagger, training: {epochs: 6, batch: 256}}
+  disco: {type: Tagger, terms: [{type: DisCo, nuisance: m_bc}], training: {epochs: 6, batch: 1024}}
+running: {chunksize: 1500}
 """
 
 
@@ -52,7 +52,7 @@ def hepdecorr(*arguments: str | Path, cwd: Path, code: int = 0) -> str:
 
 def cut_out(name: str, path: Path, *, start: int, stop: int) -> None:
     """Copy some entries of a built-in file."""
-    with uproot.open(builtin_files()[name]) as file:
+    with uproot.open(builtin()[name]) as file:
         tree = file["Events"]
         counts = ("nTrack", "nPhoton")
         jagged = {
@@ -96,7 +96,7 @@ def finished(analysis: Path) -> Path:
 
 def test_everything_is_there(finished: Path) -> None:
     table = Table.open(finished / "out" / "table")
-    assert table.num_rows == 11_000
+    assert table.rows == 11_000
     for name in ("small-plain-1", "small-disco-1"):
         assert sorted(p.name for p in (finished / "models" / name).iterdir()) == ["card.yaml", "tagger.onnx"]
     report = finished / "out" / "report"
@@ -238,18 +238,12 @@ def test_an_interrupted_step_says_how_to_go_on(analysis: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["features=[r2, cos_tbt]"], r"features\[1\].*'cos_tbt'.*did you mean 'cos_tbto'"),
+        (["features=[r2, cos_tbt]"], r"features\.1.*'cos_tbt'.*did you mean 'cos_tbto'"),
         (["taggers.plain.type=Tager"], r"taggers\.plain.*no 'Tager'.*did you mean 'Tagger'"),
         (["taggers.disco.terms.0.type=Disco"], r"taggers\.disco.*no 'Disco'.*did you mean 'DisCo'"),
         (["taggers.disco.terms.0.strenth=3"], r"taggers\.disco.*'strenth'.*did you mean 'strength'"),
-        (
-            ["taggers.plain.network={type: MLP, hidden: 3}"],
-            r"taggers\.plain\.network\.hidden: expected a list of .*, got 3",
-        ),
-        (
-            ["taggers.disco.terms.0.strength=strong"],
-            r"small\.yaml:\d+: taggers\.disco\.terms\[0\]\.strength: expected .*, got 'strong'",
-        ),
+        (["taggers.plain.network={type: MLP, hidden: 3}"], r"taggers\.plain.*widths of layers .* not 3"),
+        (["taggers.disco.terms.0.strength=strong"], r"taggers\.disco.*'strong'"),
         (["samples.datasets.signal.files=absent.root"], r"no file absent\.root"),
         (["samples.datasets.signal.files=absent*.root"], r"no file matches absent"),
         (["samples.tree=Evens"], r"(signal|continuum_0)\.root.*Evens"),
@@ -275,7 +269,7 @@ def test_bad_files_are_named_or_left_out(analysis: Path, tmp_path: Path, fault: 
     sets = ["--set", f"output={tmp_path / 'out'}", "--set", f"samples.datasets.continuum.files.1={bad}"]
     assert "bad.root" in hepdecorr("table", "small.yaml", *sets, cwd=analysis, code=2)
     assert not list(tmp_path.rglob("manifest.json"))
-    printed = hepdecorr("table", "small.yaml", *sets, "--set", "execution.skip_bad_files=true", cwd=analysis)
+    printed = hepdecorr("table", "small.yaml", *sets, "--set", "running.skip_bad_files=true", cwd=analysis)
     assert "incomplete" in printed
     assert "bad.root" in printed
     provenance = Table.open(tmp_path / "out" / "table").provenance
@@ -318,7 +312,7 @@ def test_steps_refuse_what_an_earlier_one_made_of_another_config(
 def test_a_failed_table_leaves_no_manifest_and_a_damaged_one_is_made_again(
     analysis: Path, tmp_path: Path
 ) -> None:
-    outputs = ["--set", f"output={tmp_path / 'out'}", "--set", "execution.executor=iterative"]
+    outputs = ["--set", f"output={tmp_path / 'out'}", "--set", "running.executor=iterative"]
     manifest = tmp_path / "out" / "table" / "manifest.json"
     hepdecorr("table", "small.yaml", *outputs, cwd=analysis)
     manifest.write_text("{")

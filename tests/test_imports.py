@@ -21,17 +21,17 @@ def imported(statement: str) -> set[str]:
     ("statement", "forbidden"),
     [
         ("import hepdecorr", HALVES | {"numpy", "matplotlib"}),
-        ("import hepdecorr.model_card, hepdecorr.table, hepdecorr.config.schema, hepdecorr.registry", HALVES),
+        ("import hepdecorr.card, hepdecorr.table, hepdecorr.config, hepdecorr.catalogue", HALVES),
         (
-            "from hepdecorr.evaluation import metrics, plots\nimport hepdecorr.evaluation.report.page",
+            "import hepdecorr.validation.measures, hepdecorr.validation.plots, hepdecorr.validation.report",
             HALVES,
         ),
         (
-            "from hepdecorr.columnar import runner, tagger, filesets, histograms, features, schemas",
+            "from hepdecorr.columnar import running, tagger, filesets, histograms, features, schemas",
             {"torch", "lightning_fabric", "onnxscript"},
         ),
         (
-            "import hepdecorr.training, hepdecorr.training.methods, hepdecorr.training.export.tagger",
+            "import hepdecorr.learning, hepdecorr.learning.methods, hepdecorr.learning.export",
             {"coffea", "uproot", "dask", "onnxruntime"},
         ),
         ("import hepdecorr.samples", HALVES | {"pythia8mc"}),

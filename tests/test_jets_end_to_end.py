@@ -17,12 +17,12 @@ from coffea.nanoevents import NanoAODSchema, NanoEventsFactory, PFNanoAODSchema
 from sklearn.metrics import roc_auc_score
 
 from hepdecorr import OnnxTagger, Table
+from hepdecorr.catalogue import load_file
 from hepdecorr.columnar import histograms
 from hepdecorr.errors import InputError
-from hepdecorr.registry import load_file
 
 ROOT = Path(__file__).parents[1]
-making = load_file(ROOT / "tests" / "columnar" / "jets" / "jet_files.py")
+making = load_file(ROOT / "tests" / "columnar" / "jets" / "making_jets.py")
 
 CONFIG = f"""\
 name: jets
@@ -36,7 +36,7 @@ samples:
       label: signal
       selection: [{{feature: FatJet.genFlavour, any_of: [24]}}]
     qcd: {{files: [qcd_0.root, qcd_1.root], label: background}}
-objects: {{collection: FatJet, n_leading: 2}}
+objects: {{collection: FatJet, leading: 2}}
 constituents:
   length: 16
   features: [log_pt, pt_rel, deta, dphi, dr, charge]
@@ -45,30 +45,30 @@ selection: [{{feature: jet_pt, min: 400}}]
 weights: [genWeight]
 nuisances:
   mass: {{feature: jet_mass, low: 0, high: 300, bins: 20}}
-  pt: {{feature: jet_pt, low: 400, high: 1500, protected: false, bin_edges: [400, 600, 1500]}}
+  pt: {{feature: jet_pt, low: 400, high: 1500, protected: false, slices: [400, 600, 1500]}}
 working_points: [0.5, 0.9]
 taggers:
   plain:
     type: Tagger
     network: {{type: DeepSets}}
-    training: {{min_steps: 150, batch_size: 256}}
+    training: {{turns: 150, batch: 256}}
   disco:
     type: Tagger
     network: {{type: DeepSets}}
     terms: [{{type: DisCo, nuisance: mass, strength: 1, start: 0.5}}]
-    reweight: {{nuisances: [mass], classes: background, target: signal}}
-    training: {{min_steps: 150, batch_size: 512}}
+    reweight: {{nuisances: [mass], of: background, to: signal}}
+    training: {{turns: 150, batch: 512}}
   high_level:
     type: Tagger
     constituents: []
-    training: {{min_steps: 150, batch_size: 256}}
-systematics:
+    training: {{turns: 150, batch: 256}}
+shifts:
   scale_up: {{type: JetEnergyScale, factor: 1.05}}
   candidates_up: {{type: ConstituentScale, factor: 1.05}}
 report:
   series: {{DisCo: {{"0": plain, "1": disco}}}}
-  quantile_mapped: [plain]
-execution: {{chunksize: 400}}
+  mapped: [plain]
+running: {{chunksize: 400}}
 processors:
   table: {ROOT}/processors/training_table.py:TrainingTable
   evaluate: {ROOT}/processors/sculpting.py:Sculpting
@@ -115,8 +115,8 @@ def test_a_row_is_a_jet(finished: Path) -> None:
     read = table.read()
     events = [opened(finished / f"{name}.root") for name in ("w", "qcd_0", "qcd_1")]
     pt = [ak.sort(e.FatJet.pt, ascending=False)[:, :2] for e in events]
-    assert table.num_rows == sum(int(ak.sum(one >= 400)) for one in pt)
-    assert read["constituents.log_pt"].shape == (table.num_rows, 16)
+    assert table.rows == sum(int(ak.sum(one >= 400)) for one in pt)
+    assert read["constituents.log_pt"].shape == (table.rows, 16)
     assert (read["constituents.count"] <= 16).all()
     # the two of highest pt, which corrections may have moved behind the third
     assert set(read["object"].tolist()) > {0, 1}
@@ -164,7 +164,7 @@ def test_the_figures_are_weighted(finished: Path) -> None:
     reach = np.cumsum(weight[signal][order]) / weight[signal].sum()
     cut = logit[signal][order][np.searchsorted(reach, 0.5)]
     passed = weight[background & (logit >= cut)].sum() / weight[background].sum()
-    assert measured["at_half_signal_efficiency"]["r50"]["value"] == pytest.approx(1 / passed, rel=0.05)
+    assert measured["half_signal"]["r50"]["value"] == pytest.approx(1 / passed, rel=0.05)
     assert {one["nuisance"] for one in metrics["taggers"]["disco"]} == {"mass"}
 
 

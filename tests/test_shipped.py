@@ -11,9 +11,9 @@ import yaml
 from coffea.nanoevents import NanoEventsFactory
 
 from hepdecorr import OnnxTagger
-from hepdecorr.columnar import table_writer
+from hepdecorr.columnar import rows
 from hepdecorr.columnar.schemas import BsgammaSchema
-from hepdecorr.samples import builtin_files
+from hepdecorr.samples import builtin
 from hepdecorr.table import Split
 
 FOLDER = Path(__file__).parents[1] / "models" / "builtin" / "bsgamma-disco-1"
@@ -22,9 +22,9 @@ FOLDER = Path(__file__).parents[1] / "models" / "builtin" / "bsgamma-disco-1"
 def logits(name: str, tagger: OnnxTagger) -> np.ndarray:
     """Of the events that the training did not see."""
     events = NanoEventsFactory.from_root(
-        {str(builtin_files()[name]): "Events"}, schemaclass=BsgammaSchema, metadata={"dataset": name}
+        {str(builtin()[name]): "Events"}, schemaclass=BsgammaSchema, metadata={"dataset": name}
     ).events()
-    unseen = table_writer.in_split_part(events, split=Split(10, (0,), (5, 6, 7, 8, 9)), part="test")
+    unseen = rows.of_part(events, split=Split(10, (0,), (5, 6, 7, 8, 9)), part="test")
     return ak.to_numpy(tagger.logit(events[unseen]))
 
 

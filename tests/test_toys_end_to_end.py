@@ -24,12 +24,8 @@ def test_a_toy_from_generate_to_report(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     asked = ("--process", "discrete", "--events", "2000", "--out", "data/toys_discrete.root")
     hepdecorr("generate", "toys", *asked, cwd=tmp_path)
-    changes = (
-        "taggers.plain.training.epochs=20",
-        "taggers.conditional.training.epochs=2",
-        "resources.jobs=1",
-    )
-    changes += ("taggers.conditional.terms.0.steps_per_batch=1", "taggers.plain.training.batch_size=128")
+    changes = ("taggers.plain.training.epochs=20", "taggers.conditional.training.epochs=2", "training.jobs=1")
+    changes += ("taggers.conditional.terms.0.steps=1", "taggers.plain.training.batch=128")
     only = ("--only", "plain", "--only", "conditional")
     arguments = [part for change in changes for part in ("--set", change)]
     hepdecorr("run", "analysis_configs/toys/discrete.yaml", *only, *arguments, cwd=tmp_path)
@@ -42,9 +38,9 @@ def test_a_toy_from_generate_to_report(tmp_path: Path) -> None:
     metrics = json.loads((report / "metrics.json").read_text())
     assert set(metrics["in_slices"]["z"]) == {"plain", "conditional"}
     (plain,) = metrics["in_slices"]["z"]["plain"]
-    assert [one["title"] for one in plain["bins"]] == ["= 0", "= 1", "= 2", "= 3", "= 4"]
+    assert [one["title"] for one in plain["slices"]] == ["= 0", "= 1", "= 2", "= 3", "= 4"]
     # The test half of the events, each once.
-    events = sum(one["background_events"] + one["signal_events"] for one in plain["bins"])
+    events = sum(one["background_events"] + one["signal_events"] for one in plain["slices"])
     assert 900 < events < 1100
     assert metrics["taggers"]["plain"][0]["auc"]["value"] > 0.95
     # The label depends on z: the plain score tells it, within the classes and over all events.

@@ -26,50 +26,50 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-generate_app = typer.Typer(no_args_is_help=True, help="Generate a Monte Carlo sample.")
-app.add_typer(generate_app, name="generate")
+generate = typer.Typer(no_args_is_help=True, help="Generate a Monte Carlo sample.")
+app.add_typer(generate, name="generate")
 
-INTERRUPT_EXIT_CODE = 130
-_CROSSREF_WARNING = "Missing cross-reference index"
+INTERRUPTED = 130
+_CHATTER = "Missing cross-reference index"
 console = Console()
-error_console = Console(stderr=True)
+errors = Console(stderr=True)
 
-ConfigArgument = Annotated[
+ConfigPath = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="YAML file of the analysis.", show_default=False)
 ]
-SetOption = Annotated[
+Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the YAML, such as seeds=[1,2,3]."),
 ]
-OnlyOption = Annotated[
+Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="TAGGER", help="Only this tagger; repeatable.")
 ]
-RedoOption = Annotated[bool, typer.Option("--redo", help="Do it again even if it is finished.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Do it again even if it is finished.")]
 
 
 @app.callback()
-def _configure_output(
+def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but error_console.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     if version:
         console.print(f"hepdecorr {__version__}")
         raise typer.Exit
     level = logging.DEBUG if debug else logging.WARNING
-    handler = RichHandler(console=error_console, show_path=debug, show_time=debug)
+    handler = RichHandler(console=errors, show_path=debug, show_time=debug)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     logging.getLogger("hepdecorr").setLevel(level)
     if quiet:
         console.quiet = True
     if not debug:
         # coffea's schemas tell of every cross-reference that a file lacks; its workers are processes.
-        hush = f"ignore:{_CROSSREF_WARNING}:RuntimeWarning"
-        warnings.filterwarnings("ignore", message=_CROSSREF_WARNING, category=RuntimeWarning)
+        hush = f"ignore:{_CHATTER}:RuntimeWarning"
+        warnings.filterwarnings("ignore", message=_CHATTER, category=RuntimeWarning)
         os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), hush]))
 
 
-@generate_app.command(
+@generate.command(
     "bsgamma",
     epilog="hepdecorr generate bsgamma --process continuum --candidates 50000 --workers 8 --out bkg.root; "
     "hepdecorr generate bsgamma --runs 100 --photon-scale 0.02 --beam-shift 0.0025 --candidates 15000",
@@ -79,14 +79,13 @@ def generate_bsgamma(
     process: Annotated[
         str | None, typer.Option(help="signal (B -> K*0 gamma) or continuum (e+e- -> q qbar); default: both.")
     ] = None,
-    events: Annotated[int | None, typer.Option(help="Events to generate_app.")] = None,
+    events: Annotated[int | None, typer.Option(help="Events to generate.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Or: stop at this many stored candidates.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --workers.")] = 1,
     workers: Annotated[int, typer.Option("--workers", "--jobs", help="Processes.")] = 1,
     kaon_id: Annotated[bool, typer.Option("--kaon-id", help="Require an identified kaon and pion.")] = False,
-    keep_corrected_mbc: Annotated[
-        bool,
-        typer.Option("--keep-corrected-mbc", help="Keep if M_bc or the corrected M_bc is above 5.2 GeV."),
+    keep_either: Annotated[
+        bool, typer.Option("--keep-either", help="Keep if M_bc or the corrected M_bc is above 5.2 GeV.")
     ] = False,
     isr: Annotated[bool, typer.Option("--isr", help="Photons from the beams in the continuum.")] = False,
     compact: Annotated[bool, typer.Option("--compact", help="Round and compress, for small files.")] = False,
@@ -106,19 +105,19 @@ def generate_bsgamma(
     ] = None,
 ) -> None:
     """Generate B -> K*0 gamma and its continuum background, through a parametrised detector."""
-    from hepdecorr.samples.bsgamma import PROCESSES, BsgammaOptions
-    from hepdecorr.workflow import analysis
+    from hepdecorr.cli import steps
+    from hepdecorr.samples.bsgamma import PROCESSES, Options
 
     hidden = {"photon_scale": photon_scale, "beam_shift": beam_shift, "seed": conditions_seed}
-    options = BsgammaOptions(
+    options = Options(
         kaon_id=kaon_id,
-        keep_either=keep_corrected_mbc,
+        keep_either=keep_either,
         isr=isr,
         compact=compact,
-        conditions=_make_conditions(runs, hidden),
+        conditions=_conditions(runs, hidden),
     )
-    for one, file in _output_files("bsgamma", PROCESSES, process=process, out=out).items():
-        analysis.generate_sample(
+    for one, file in _files("bsgamma", PROCESSES, process=process, out=out).items():
+        steps.generate(
             console,
             "bsgamma",
             one,
@@ -131,7 +130,7 @@ def generate_bsgamma(
         )
 
 
-@generate_app.command(
+@generate.command(
     "jets",
     epilog="hepdecorr generate jets --process qcd --jets 50000 --jobs 8 --out qcd.root; "
     "hepdecorr generate jets --process top --mass 2000 --jets 10000 --out top.root",
@@ -142,7 +141,7 @@ def generate_jets(
         str | None,
         typer.Option(help="qcd, w (W' -> WZ), top (Z' -> t tbar) or h4j (H -> hh -> 4 quarks); or all."),
     ] = None,
-    events: Annotated[int | None, typer.Option(help="Events to generate_app.")] = None,
+    events: Annotated[int | None, typer.Option(help="Events to generate.")] = None,
     jets: Annotated[int | None, typer.Option(help="Or: stop at this many stored jets.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --jobs.")] = 1,
     pthat_min: Annotated[
@@ -184,8 +183,8 @@ def generate_jets(
     jobs: Annotated[int, typer.Option("--jobs", "--workers", help="Processes.")] = 1,
 ) -> None:
     """Generate large-radius jets at 13 TeV with their constituents, through a parametrised detector."""
-    from hepdecorr.samples.jets import PROCESSES, JetOptions
-    from hepdecorr.workflow import analysis
+    from hepdecorr.cli import steps
+    from hepdecorr.samples.jets import PROCESSES, Options
 
     masses = {
         "mass": mass,
@@ -199,7 +198,7 @@ def generate_jets(
         raise InputError(
             "--mass and other masses, --flat-pt and --pthat-... are of one process; add --process"
         )
-    options = JetOptions(
+    options = Options(
         **masses,
         pthat_min=pthat_min,
         pthat_max=pthat_max,
@@ -209,13 +208,13 @@ def generate_jets(
         pt_min=pt_min,
         layout=layout,
     )
-    for one, file in _output_files("jets", PROCESSES, process=process, out=out).items():
-        analysis.generate_sample(
+    for one, file in _files("jets", PROCESSES, process=process, out=out).items():
+        steps.generate(
             console, "jets", one, out=file, events=events, jets=jets, seed=seed, workers=jobs, options=options
         )
 
 
-@generate_app.command(
+@generate.command(
     "toys", epilog="hepdecorr generate toys --process louppe --events 125000 --out data/toys_louppe.root"
 )
 def generate_toys(
@@ -227,14 +226,14 @@ def generate_toys(
     seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 1,
 ) -> None:
     """Generate a toy: two features x1, x2, a label and a nuisance z (docs/toys.md)."""
+    from hepdecorr.cli import steps
     from hepdecorr.samples.toys import PROCESSES
-    from hepdecorr.workflow import analysis
 
-    for one, file in _output_files("toys", PROCESSES, process=process, out=out).items():
-        analysis.generate_sample(console, "toys", one, out=file, events=events, seed=seed)
+    for one, file in _files("toys", PROCESSES, process=process, out=out).items():
+        steps.generate(console, "toys", one, out=file, events=events, seed=seed)
 
 
-@generate_app.command(
+@generate.command(
     "exam-scores", epilog="hepdecorr generate exam-scores --groups 32768 --out data/exam_scores.root"
 )
 def generate_exam_scores(
@@ -248,23 +247,23 @@ def generate_exam_scores(
     workers: Annotated[int, typer.Option("--workers", "--jobs", help="Processes.")] = 1,
 ) -> None:
     """Generate exam scores by school, x = 2 mu + (sigma^2 + 1) v + eps: groups with a common unknown."""
-    from hepdecorr.samples.exam_scores import PROCESSES, ExamScoreOptions
-    from hepdecorr.workflow import analysis
+    from hepdecorr.cli import steps
+    from hepdecorr.samples.exam_scores import PROCESSES, Options
 
     file = out if out.suffix == ".root" else out / "exam_scores.root"
     asked = {"groups": groups, "seed": seed, "workers": workers}
-    options = ExamScoreOptions(noise=noise, same_size=same_size)
-    analysis.generate_sample(console, "exam-scores", PROCESSES[0], out=file, options=options, **asked)
+    options = Options(noise=noise, same_size=same_size)
+    steps.generate(console, "exam-scores", PROCESSES[0], out=file, options=options, **asked)
 
 
-def _add_collision_command(sample: str, *, help_text: str, epilog: str) -> None:
+def _collisions(sample: str, *, told: str, epilog: str) -> None:
     """Add the verb of a sample of whole pp collisions."""
 
-    @generate_app.command(sample, help=help_text, epilog=epilog)
+    @generate.command(sample, help=told, epilog=epilog)
     def verb(
         out: Annotated[Path, typer.Option(help="Folder, or with --process a ROOT file.")] = Path(),
         process: Annotated[str | None, typer.Option(help="One of these; default: all.")] = None,
-        events: Annotated[int | None, typer.Option(help="Events to generate_app.")] = None,
+        events: Annotated[int | None, typer.Option(help="Events to generate.")] = None,
         candidates: Annotated[int | None, typer.Option(help="Or: stop at this many selected events.")] = None,
         seed: Annotated[int, typer.Option(help="The same seed gives the same file for any --jobs.")] = 1,
         no_mpi: Annotated[
@@ -272,37 +271,33 @@ def _add_collision_command(sample: str, *, help_text: str, epilog: str) -> None:
         ] = False,
         jobs: Annotated[int, typer.Option("--jobs", "--workers", help="Processes.")] = 1,
     ) -> None:
-        from hepdecorr.samples import find_generator
-        from hepdecorr.samples.lhc.generation import CollisionOptions
-        from hepdecorr.workflow import analysis
+        from hepdecorr.cli import steps
+        from hepdecorr.samples import find_sample
+        from hepdecorr.samples.lhc.generation import Options
 
         asked = {"events": events, "candidates": candidates, "seed": seed, "workers": jobs}
-        for one, file in _output_files(
-            sample, find_generator(sample).PROCESSES, process=process, out=out
-        ).items():
-            analysis.generate_sample(
-                console, sample, one, out=file, options=CollisionOptions(mpi=not no_mpi), **asked
-            )
+        for one, file in _files(sample, find_sample(sample).PROCESSES, process=process, out=out).items():
+            steps.generate(console, sample, one, out=file, options=Options(mpi=not no_mpi), **asked)
 
 
-_add_collision_command(
+_collisions(
     "hbb",
-    help_text="Generate zh (ZH -> nu nu b b), zbb (Z + b b) and zz (ZZ -> nu nu b b) at 13 TeV, through a "
+    told="Generate zh (ZH -> nu nu b b), zbb (Z + b b) and zz (ZZ -> nu nu b b) at 13 TeV, through a "
     "parametrised detector.",
     epilog="hepdecorr generate hbb --process zbb --candidates 20000 --jobs 8 --out data/hbb_zbb.root",
 )
-_add_collision_command(
+_collisions(
     "hmumu",
-    help_text="Generate signal (H -> mu mu) and dy (Z/gamma* -> mu mu) at 13 TeV, in NanoAOD branches.",
+    told="Generate signal (H -> mu mu) and dy (Z/gamma* -> mu mu) at 13 TeV, in the branches of NanoAOD.",
     epilog="hepdecorr generate hmumu --candidates 50000 --jobs 8 --out data",
 )
 
 
-def _make_conditions(runs: int | None, options: dict[str, Any]) -> Any:
+def _conditions(runs: int | None, hidden: dict[str, Any]) -> Any:
     """What changes from run to run, where there are runs; of `hidden`, None stands for what is usual."""
     from hepdecorr.samples.bsgamma import Conditions
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in hidden.items() if value is not None}
     if runs is not None:
         return Conditions(runs, **given)
     if given:
@@ -312,9 +307,7 @@ def _make_conditions(runs: int | None, options: dict[str, Any]) -> Any:
     return None
 
 
-def _output_files(
-    sample: str, processes: Iterable[str], *, process: str | None, out: Path
-) -> dict[str, Path]:
+def _files(sample: str, processes: Iterable[str], *, process: str | None, out: Path) -> dict[str, Path]:
     """The file of each process that is asked for."""
     if out.suffix == ".root" and process is None:
         raise InputError(f"--out {out}: one file holds one process; add --process, or give a folder")
@@ -322,57 +315,49 @@ def _output_files(
     return {one: out if out.suffix == ".root" else out / f"{sample}_{one}.root" for one in wanted}
 
 
-@app.command(epilog="hepdecorr table analysis_configs/bsgamma.yaml --set execution.executor=futures")
-def table(config: ConfigArgument, overrides: SetOption = None, redo: RedoOption = False) -> None:
+@app.command(epilog="hepdecorr table analysis_configs/bsgamma.yaml --set running.executor=futures")
+def table(config: ConfigPath, overrides: Overrides = None, redo: Redo = False) -> None:
     """ROOT files -> training table."""
-    _load_analysis(config, overrides).build_table(redo=redo)
+    _analysis(config, overrides).table(redo=redo)
 
 
 @app.command(epilog="hepdecorr train analysis_configs/bsgamma.yaml --only disco --set seeds=[1,2,3]")
-def train(
-    config: ConfigArgument, overrides: SetOption = None, only: OnlyOption = None, redo: RedoOption = False
-) -> None:
+def train(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
     """Training table -> taggers, models/NAME/{tagger.onnx, card.yaml}."""
-    _load_analysis(config, overrides, only).train(redo=redo)
+    _analysis(config, overrides, only).train(redo=redo)
 
 
 @app.command(epilog="hepdecorr evaluate analysis_configs/bsgamma.yaml")
-def evaluate(
-    config: ConfigArgument, overrides: SetOption = None, only: OnlyOption = None, redo: RedoOption = False
-) -> None:
+def evaluate(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
     """Taggers applied to ROOT files -> histograms and scores of the test events."""
-    _load_analysis(config, overrides, only).evaluate(redo=redo)
+    _analysis(config, overrides, only).evaluate(redo=redo)
 
 
 @app.command(epilog="hepdecorr report analysis_configs/bsgamma.yaml")
-def report(
-    config: ConfigArgument, overrides: SetOption = None, only: OnlyOption = None, redo: RedoOption = False
-) -> None:
+def report(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
     """Histograms and scores -> measures, plots, report.html."""
-    _load_analysis(config, overrides, only).write_report(redo=redo)
+    _analysis(config, overrides, only).report(redo=redo)
 
 
 @app.command(epilog="hepdecorr run analysis_configs/bsgamma.yaml --only plain --only disco")
-def run(
-    config: ConfigArgument, overrides: SetOption = None, only: OnlyOption = None, redo: RedoOption = False
-) -> None:
+def run(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
     """All of it: does what is missing and skips what is finished."""
-    analysis = _load_analysis(config, overrides, only)
-    analysis.check_taggers()
-    analysis.build_table(redo=redo)
+    analysis = _analysis(config, overrides, only)
+    analysis.check_methods()
+    analysis.table(redo=redo)
     analysis.train(redo=redo)
     analysis.evaluate(redo=redo)
-    analysis.write_report(redo=redo)
+    analysis.report(redo=redo)
 
 
 @app.command(
-    epilog="hepdecorr scan analysis_configs/bsgamma.yaml --tagger disco --param terms.0.strength=1,2,5,10; "
-    "... --param terms.0.strength=log:0.1:100:10 --param training.epochs=8,16 --seeds 1,2,3 --jobs 2"
+    epilog="hepdecorr scan analysis_configs/bsgamma.yaml --tagger disco --over terms.0.strength=1,2,5,10,20; "
+    "... --over terms.0.strength=log:0.1:100:10 --over training.epochs=8,16 --seeds 1,2,3 --jobs 2"
 )
 def scan(
-    config: ConfigArgument,
+    config: ConfigPath,
     tagger: Annotated[str, typer.Option(metavar="TAGGER", help="Which tagger.", show_default=False)],
-    param: Annotated[
+    over: Annotated[
         list[str],
         typer.Option(
             metavar="KEY=VALUES",
@@ -383,13 +368,13 @@ def scan(
     ],
     seeds: Annotated[str, typer.Option(help="Such as 1,2,3 or 1:5.", show_default="those of CONFIG")] = "",
     name: Annotated[str, typer.Option(help="Folder below scans/.", show_default="TAGGER_KEY")] = "",
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="resources.jobs")] = None,
-    overrides: SetOption = None,
-    redo: RedoOption = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="training.jobs")] = None,
+    overrides: Overrides = None,
+    redo: Redo = False,
 ) -> None:
     """One tagger with other values: trained, measured and drawn against them; goes on where it stopped."""
-    changed = [*(overrides or []), *([f"resources.jobs={jobs}"] if jobs else [])]
-    _load_analysis(config, changed).scan(tagger, param, seeds=seeds, name=name, redo=redo)
+    changed = [*(overrides or []), *([f"training.jobs={jobs}"] if jobs else [])]
+    _analysis(config, changed).scan(tagger, over, seeds=seeds, name=name, redo=redo)
 
 
 @app.command(
@@ -397,39 +382,37 @@ def scan(
     "... --only plain --only disco --scan disco_strength"
 )
 def compare(
-    config: ConfigArgument,
-    overrides: SetOption = None,
-    only: OnlyOption = None,
+    config: ConfigPath,
+    overrides: Overrides = None,
+    only: Only = None,
     scans: Annotated[
         list[str] | None,
         typer.Option("--scan", metavar="NAME", help="Also the points of this scan; repeatable."),
     ] = None,
 ) -> None:
     """Evaluated taggers side by side: which of their differences are more than noise?"""
-    _load_analysis(config, overrides, only).compare(scans or [])
+    _analysis(config, overrides, only).compare(scans or [])
 
 
 @app.command(
-    epilog="hepdecorr sample-jets analysis_configs/anomaly.yaml --only plain --jets 20000 --set seeds=[1]"
+    epilog="hepdecorr imagine analysis_configs/anomaly.yaml --only plain --jets 20000 --set seeds=[1]"
 )
-def sample_jets(
-    config: ConfigArgument,
-    overrides: SetOption = None,
-    only: OnlyOption = None,
+def imagine(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    only: Only = None,
     jets: Annotated[int, typer.Option(min=2, help="So many true jets, and as many generated.")] = 10_000,
     seed: Annotated[int, typer.Option(help="The same seed draws the same jets.")] = 1,
-    redo: RedoOption = False,
+    redo: Redo = False,
 ) -> None:
     """Jets that a JetVAE makes of draws from its prior, beside true and reconstructed ones."""
-    _load_analysis(config, overrides, only).sample_jets(jets=jets, seed=seed, redo=redo)
+    _analysis(config, overrides, only).imagine(jets=jets, seed=seed, redo=redo)
 
 
-@app.command(epilog="hepdecorr group-codes analysis_configs/exam_scores.yaml --only cxvae --only ml_vae")
-def group_codes(
-    config: ConfigArgument, overrides: SetOption = None, only: OnlyOption = None, redo: RedoOption = False
-) -> None:
+@app.command(epilog="hepdecorr groups analysis_configs/exam_scores.yaml --only cxvae --only ml_vae")
+def groups(config: ConfigPath, overrides: Overrides = None, only: Only = None, redo: Redo = False) -> None:
     """Codes of groups and of their events, on test groups: do they keep apart what they should?"""
-    _load_analysis(config, overrides, only).evaluate_group_codes(redo=redo)
+    _analysis(config, overrides, only).groups(redo=redo)
 
 
 @app.command(epilog="hepdecorr inspect models/bsgamma-disco-1")
@@ -439,9 +422,9 @@ def inspect(
     ],
 ) -> None:
     """Say what a ROOT file, a table or a tagger holds."""
-    from hepdecorr.workflow import progress
+    from hepdecorr.cli import show
 
-    progress.print_contents(console, path)
+    show.inspect(console, path)
 
 
 @app.command(epilog="hepdecorr init my_analysis")
@@ -449,16 +432,16 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
 ) -> None:
     """Copy the example processors and configs into a new folder, to edit there."""
-    from hepdecorr.workflow import analysis
+    from hepdecorr.cli import steps
 
-    analysis.create_scaffold(console, folder)
+    steps.scaffold(console, folder)
 
 
-def _load_analysis(path: Path, overrides: list[str] | None, only: list[str] | None = None) -> Any:
-    from hepdecorr.config.schema import load_config
-    from hepdecorr.workflow.analysis import Analysis
+def _analysis(path: Path, overrides: list[str] | None, only: list[str] | None = None) -> Any:
+    from hepdecorr.cli.steps import Analysis
+    from hepdecorr.config import load
 
-    return Analysis(load_config(path, overrides=overrides or []), console=console, only=only or [])
+    return Analysis(load(path, overrides=overrides or []), console=console, only=only or [])
 
 
 def main() -> None:
@@ -471,17 +454,17 @@ def main() -> None:
     except InputError as err:
         if debug:
             raise
-        error_console.print(f"[bold red]error:[/] {_escape_markup(err)}", soft_wrap=True, highlight=False)
+        errors.print(f"[bold red]error:[/] {_plain(err)}", soft_wrap=True, highlight=False)
         sys.exit(2)
     except SystemExit as left:
-        if left.code == INTERRUPT_EXIT_CODE:  # what typer makes of Ctrl-C
-            error_console.print("[bold]stopped;[/] the same command goes on where this one was")
+        if left.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            errors.print("[bold]stopped;[/] the same command goes on where this one was")
         raise
     except Exception as err:
         if debug:
             raise
-        error_console.print(
-            f"[bold red]error:[/] {type(err).__name__}: {_escape_markup(err)}\n"
+        errors.print(
+            f"[bold red]error:[/] {type(err).__name__}: {_plain(err)}\n"
             "This was not foreseen; --debug shows where it happened.",
             soft_wrap=True,
             highlight=False,
@@ -489,7 +472,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _escape_markup(err: BaseException) -> str:
+def _plain(err: BaseException) -> str:
     # Square brackets of a message are no markup.
     return str(err).replace("[", r"\[")
 

@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hepdecorr.columnar.group_code_runner import compute_group_codes as compute_group_codes
-    from hepdecorr.columnar.group_codes import GroupCodes as GroupCodes
+    from hepdecorr.columnar.first_pass import group_codes as group_codes
+    from hepdecorr.columnar.groups import GroupCodes as GroupCodes
 
 # On first use: a part of this half is often wanted without the others.
-_LAZY_IMPORTS = {"GroupCodes": "group_codes", "compute_group_codes": "group_code_runner"}
+_HOMES = {"GroupCodes": "groups", "group_codes": "first_pass"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY_IMPORTS:
-        return getattr(importlib.import_module(f"hepdecorr.columnar.{_LAZY_IMPORTS[name]}"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"hepdecorr.columnar.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'hepdecorr.columnar' has no attribute {name!r}")

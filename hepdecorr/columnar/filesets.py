@@ -1,7 +1,4 @@
-"""Which files are read, and as what: filesets from an analysis YAML or in coffea's own forms.
-
-The sum of weights of a dataset, for those whose cross-section is known and whose sum is not.
-"""
+"""Which files are read, and as what: filesets from an analysis YAML or in coffea's own forms."""
 
 from __future__ import annotations
 
@@ -14,20 +11,21 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, Literal
 
-from hepdecorr.columnar import selection as selection_module
-from hepdecorr.errors import InputError, suggest
+from hepdecorr.catalogue import suggest
+from hepdecorr.columnar import cuts
+from hepdecorr.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 LABELS = {"background": 0, "signal": 1}
-OUTLIER_LABEL = "outlier"  # signal that taggers train against, and none is tested with
-DATASET_USES = ("all", "train", "test")
-BUILTIN_PREFIX = "builtin:"
+OUTLIER = "outlier"  # signal that taggers train against, and none is tested with
+USES = ("all", "train", "test")
+BUILTIN = "builtin:"
 
-_METADATA_FIELDS = ("label", "outlier", "title", "use", "xsec", "sumw", "selection")
-_DATASET_KEYS = ("files", "metadata", "treename", *_METADATA_FIELDS)
+_OWN = ("label", "outlier", "title", "use", "xsec", "sumw", "selection")
+_KEYS = ("files", "metadata", "treename", *_OWN)
 # coffea keeps these for itself and refuses them among a dataset's metadata.
-_COFFEA_RESERVED = {
+_RESERVED = {
     "dataset",
     "filename",
     "treename",
@@ -37,7 +35,7 @@ _COFFEA_RESERVED = {
     "fileuuid",
     "numentries",
 }
-_COFFEA_RESERVED |= {"uuid", "clusters", "preload"}
+_RESERVED |= {"uuid", "clusters", "preload"}
 
 
 @dataclass(frozen=True)
@@ -57,15 +55,13 @@ class Dataset:
     use: Literal["all", "train", "test"] = "all"
     xsec: float | None = None
     sumw: float | None = None
-    selection: tuple[selection_module.Cut, ...] | None = None
+    selection: tuple[cuts.Cut, ...] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     trees: dict[str, str] = field(default_factory=dict)
     outlier: bool | None = None
 
 
-def expand_fileset(
-    spec: Any, *, base: Path, require_labels: bool = True, background_only: bool = False
-) -> list[Dataset]:
+def expand(spec: Any, *, base: Path, labels: bool = True, alone: bool = False) -> list[Dataset]:
     """The datasets of `spec`, with globs expanded and every local file known to exist.
 
     `spec` is a mapping {name: files} or {name: {files, label, title, use, xsec, sumw, selection, metadata,
@@ -78,17 +74,15 @@ def expand_fileset(
     """
     if isinstance(spec, str | Path):
         path = base / spec
-        spec, base, place = _read_fileset(path), path.parent, str(spec)
+        spec, base, place = _read(path), path.parent, str(spec)
     else:
         place = "datasets"
     if not isinstance(spec, Mapping) or not spec:
         raise InputError(f"{place}: a fileset is a mapping of dataset names to files")
-    datasets = [
-        _make_dataset(str(k), v, base=base, location=f"{place}: dataset {k!r}") for k, v in spec.items()
-    ]
-    _warn_about_shared_files(datasets)
-    if require_labels:
-        _require_labels(datasets, place, background_only=background_only)
+    datasets = [_dataset(str(k), v, base=base, place=f"{place}: dataset {k!r}") for k, v in spec.items()]
+    _warn_of_shared_files(datasets)
+    if labels:
+        _require_labels(datasets, place, alone=alone)
     return datasets
 
 
@@ -98,22 +92,22 @@ def to_coffea(datasets: Sequence[Dataset], *, treename: str = "Events") -> dict[
     The metadata (label, title, use, xsec, sumw, selection and the user's own) arrive in `events.metadata`.
     """
     return {
-        d.name: {"files": {f: d.trees.get(f, treename) for f in d.files}, "metadata": describe_dataset(d)}
+        d.name: {"files": {f: d.trees.get(f, treename) for f in d.files}, "metadata": describe(d)}
         for d in datasets
     }
 
 
-def describe_dataset(dataset: Dataset) -> dict[str, Any]:
+def describe(dataset: Dataset) -> dict[str, Any]:
     """Label, outlier, title, use, xsec, sumw, selection and the user's metadata, where not None."""
     content = asdict(dataset) | {"selection": dataset.selection and list(dataset.selection)}
-    return {**dataset.metadata, **{k: content[k] for k in _METADATA_FIELDS if content[k] is not None}}
+    return {**dataset.metadata, **{k: content[k] for k in _OWN if content[k] is not None}}
 
 
-def _read_fileset(path: Path) -> Any:
+def _read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such fileset file; give a JSON or YAML file, or a mapping")
     if path.suffix != ".json":
-        from hepdecorr.config.yaml_source import read_yaml
+        from hepdecorr.document import read_yaml
 
         return read_yaml(path)
     try:
@@ -122,73 +116,69 @@ def _read_fileset(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON: {err}") from None
 
 
-def _make_dataset(name: str, value: Any, *, base: Path, location: str) -> Dataset:
+def _dataset(name: str, value: Any, *, base: Path, place: str) -> Dataset:
     if not isinstance(value, Mapping):
         value = {"files": value}
     for key in value:
-        if key not in _DATASET_KEYS:
-            raise InputError(f"{location}: unknown key {key!r}{suggest(str(key), _DATASET_KEYS)}")
+        if key not in _KEYS:
+            raise InputError(f"{place}: unknown key {key!r}{suggest(str(key), _KEYS)}")
     if not value.get("files"):
-        raise InputError(f"{location}: it has no files; give paths or globs under 'files'")
+        raise InputError(f"{place}: it has no files; give paths or globs under 'files'")
     metadata = dict(value.get("metadata") or {})
-    own = {k: metadata.pop(k) for k in _METADATA_FIELDS if k in metadata} | {
-        k: value[k] for k in _METADATA_FIELDS if k in value
-    }
-    if taken := sorted(_COFFEA_RESERVED & set(metadata)):
-        raise InputError(
-            f"{location}: metadata {taken[0]!r} is a word that coffea keeps for itself; rename it"
-        )
+    own = {k: metadata.pop(k) for k in _OWN if k in metadata} | {k: value[k] for k in _OWN if k in value}
+    if taken := sorted(_RESERVED & set(metadata)):
+        raise InputError(f"{place}: metadata {taken[0]!r} is a word that coffea keeps for itself; rename it")
     # The second is how `describe` says it.
-    outlier = own.get("label") == OUTLIER_LABEL or (own.get("label") == 1 and own.get("outlier") is True)
-    files, trees = _expand_files(value["files"], base=base, location=location)
+    outlier = own.get("label") == OUTLIER or (own.get("label") == 1 and own.get("outlier") is True)
+    files, trees = _files(value["files"], base=base, place=place)
     if tree := value.get("treename"):
         trees = dict.fromkeys(files, str(tree)) | trees
     return Dataset(
         name,
         files,
-        label=_parse_label(own.get("label"), location),
+        label=_label(own.get("label"), place),
         title=str(own.get("title") or name),
-        use=_parse_use(own.get("use", "train" if outlier else "all"), location, is_outlier=outlier),
-        xsec=_parse_positive(own.get("xsec"), f"{location}: xsec"),
-        sumw=_parse_positive(own.get("sumw"), f"{location}: sumw"),
-        selection=_parse_selection(own.get("selection"), location),
+        use=_use(own.get("use", "train" if outlier else "all"), place, outlier=outlier),
+        xsec=_positive(own.get("xsec"), f"{place}: xsec"),
+        sumw=_positive(own.get("sumw"), f"{place}: sumw"),
+        selection=_selection(own.get("selection"), place),
         metadata=metadata,
         trees=trees,
         outlier=outlier or None,
     )
 
 
-def _expand_files(spec: Any, *, base: Path, location: str) -> tuple[tuple[str, ...], dict[str, str]]:
+def _files(given: Any, *, base: Path, place: str) -> tuple[tuple[str, ...], dict[str, str]]:
     """Expanded paths in the order given, and the trees of those that came with one."""
     trees: dict[str, str] = {}
     expanded: list[str] = []
-    patterns = [spec] if isinstance(spec, str | Path) else list(spec)
+    patterns = [given] if isinstance(given, str | Path) else list(given)
     for pattern in patterns:
         if not isinstance(pattern, str | Path):
-            raise InputError(f"{location}: {pattern!r} is no path; 'files' holds paths, globs or URLs")
-        found = _expand_pattern(str(pattern), base=base, location=location)
+            raise InputError(f"{place}: {pattern!r} is no path; 'files' holds paths, globs or URLs")
+        found = _paths(str(pattern), base=base, place=place)
         expanded += found
-        if isinstance(spec, Mapping) and (tree := _parse_tree(spec[pattern], location)):
+        if isinstance(given, Mapping) and (tree := _tree(given[pattern], place)):
             trees |= dict.fromkeys(found, tree)
     if twice := sorted({f for f in expanded if expanded.count(f) > 1}):
-        raise InputError(f"{location}: {twice[0]} is listed twice, so its events would count twice")
+        raise InputError(f"{place}: {twice[0]} is listed twice, so its events would count twice")
     return tuple(expanded), trees
 
 
-def _parse_tree(value: Any, location: str) -> str | None:
+def _tree(value: Any, place: str) -> str | None:
     # coffea writes {path: tree}, and {path: {object_path: tree, ...}} once it has preprocessed the files.
     if isinstance(value, Mapping):
         value = value.get("object_path")
     if value is None or isinstance(value, str):
         return value
-    raise InputError(f"{location}: {value!r} is no name of a tree")
+    raise InputError(f"{place}: {value!r} is no name of a tree")
 
 
-def _expand_pattern(pattern: str, *, base: Path, location: str) -> list[str]:
+def _paths(pattern: str, *, base: Path, place: str) -> list[str]:
     if "://" in pattern:
         return [pattern]
-    if pattern.startswith(BUILTIN_PREFIX):
-        return [_find_builtin(pattern.removeprefix(BUILTIN_PREFIX), location)]
+    if pattern.startswith(BUILTIN):
+        return [_builtin(pattern.removeprefix(BUILTIN), place)]
     path = base / Path(pattern).expanduser()
     # A name may itself contain '[': an existing file is never a glob.
     if path.is_file():
@@ -196,75 +186,71 @@ def _expand_pattern(pattern: str, *, base: Path, location: str) -> list[str]:
     if path.is_dir():
         pattern, path = f"{pattern}/*.root", path / "*.root"
     elif not glob.has_magic(pattern):
-        raise InputError(f"{location}: no file {pattern} (looked for {path})")
+        raise InputError(f"{place}: no file {pattern} (looked for {path})")
     found = sorted(str(Path(p).resolve()) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207
     if not found:
-        raise InputError(f"{location}: no file matches {pattern} (looked for {path})")
+        raise InputError(f"{place}: no file matches {pattern} (looked for {path})")
     return found
 
 
-def _find_builtin(name: str, location: str) -> str:
+def _builtin(name: str, place: str) -> str:
     folder = Path(str(resources("hepdecorr"))) / "samples" / "data"
     known = sorted(p.name for p in folder.glob("*.root"))
     if name not in known:
-        raise InputError(f"{location}: no built-in sample {name!r}{suggest(name, known)}")
+        raise InputError(f"{place}: no built-in sample {name!r}{suggest(name, known)}")
     return str(folder / name)
 
 
-def _parse_label(value: Any, location: str) -> int | None:
+def _label(value: Any, place: str) -> int | None:
     if value is None:
         return None
-    if value == OUTLIER_LABEL:
+    if value == OUTLIER:
         return LABELS["signal"]
     if isinstance(value, str) and value in LABELS:
         return LABELS[value]
     if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
         return int(value)
-    raise InputError(f"{location}: label {value!r} is none of 'signal', 'background' and 'outlier'")
+    raise InputError(f"{place}: label {value!r} is none of 'signal', 'background' and 'outlier'")
 
 
-def _parse_use(value: Any, location: str, *, is_outlier: bool) -> Any:
-    if value not in DATASET_USES:
-        raise InputError(f"{location}: use {value!r} is none of {', '.join(DATASET_USES)}")
-    if is_outlier and value != "train":
-        raise InputError(f"{location}: outliers are for training alone; write 'use: train', or leave it out")
+def _use(value: Any, place: str, *, outlier: bool) -> Any:
+    if value not in USES:
+        raise InputError(f"{place}: use {value!r} is none of {', '.join(USES)}")
+    if outlier and value != "train":
+        raise InputError(f"{place}: outliers are for training alone; write 'use: train', or leave it out")
     return value
 
 
-def _parse_selection(value: Any, location: str) -> tuple[selection_module.Cut, ...] | None:
+def _selection(value: Any, place: str) -> tuple[cuts.Cut, ...] | None:
     if not value:
         return None
     try:
-        return tuple(selection_module.validate_cuts(value))
+        return tuple(cuts.checked(value))
     except InputError as err:
-        raise InputError(f"{location}: {err}") from None
+        raise InputError(f"{place}: {err}") from None
 
 
-def _parse_positive(value: Any, location: str) -> float | None:
+def _positive(value: Any, place: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InputError(f"{location} must be a number above 0 (given: {value!r})")
+        raise InputError(f"{place} must be a number above 0 (given: {value!r})")
     return float(value)
 
 
-def _require_labels(datasets: Sequence[Dataset], location: str, *, background_only: bool) -> None:
+def _require_labels(datasets: Sequence[Dataset], place: str, *, alone: bool) -> None:
     for d in datasets:
         if d.label is None:
-            raise InputError(
-                f"{location}: dataset {d.name!r} has no label; add 'label: signal' or 'background'"
-            )
+            raise InputError(f"{place}: dataset {d.name!r} has no label; add 'label: signal' or 'background'")
     for name, label in LABELS.items():
-        if background_only and label:
+        if alone and label:
             continue
         if all(d.label != label or d.outlier for d in datasets):
             names = ", ".join(repr(d.name) for d in datasets)
-            raise InputError(
-                f"{location}: no dataset of label '{name}' among {names}; both classes are needed"
-            )
+            raise InputError(f"{place}: no dataset of label '{name}' among {names}; both classes are needed")
 
 
-def _warn_about_shared_files(datasets: Sequence[Dataset]) -> None:
+def _warn_of_shared_files(datasets: Sequence[Dataset]) -> None:
     owner: dict[str, Dataset] = {}
     for d in datasets:
         for f in d.files:

@@ -19,28 +19,28 @@ from hepdecorr.errors import InputError
 
 BEFORE = "before"
 NOMINAL = "nominal"
-_INDEX_FILE = "index.json"
-_DEFAULT_BINS = 50
+_INDEX = "index.json"
+_BINS = 50
 
 
-def pass_category(rejection: float) -> str:
+def passed(rejection: float) -> str:
     """Category of events above the cut of this background rejection: 'pass 0.95'."""
     return f"pass {rejection:g}"
 
 
-def fail_category(rejection: float) -> str:
+def failed(rejection: float) -> str:
     """Category of events below the cut: 'fail 0.95'."""
     return f"fail {rejection:g}"
 
 
-def make_axis(name: str, spec: Mapping[str, Any]) -> hist.axis.AxesMixin:
+def axis(name: str, spec: Mapping[str, Any]) -> hist.axis.AxesMixin:
     """The axis of quantity `name` from {low, high, bins=50, unit, title} or {edges, unit, title}."""
     title, unit = spec.get("title") or name, spec.get("unit") or ""
     label = f"{title} [{unit}]" if unit else str(title)
     try:
         if "edges" in spec:
             return hist.axis.Variable(list(spec["edges"]), name=name, label=label)
-        bins = int(spec.get("bins") or _DEFAULT_BINS)
+        bins = int(spec.get("bins") or _BINS)
         return hist.axis.Regular(bins, float(spec["low"]), float(spec["high"]), name=name, label=label)
     except KeyError as err:
         raise InputError(f"axis {name!r}: give {err.args[0]!r}, or 'edges'") from None
@@ -48,14 +48,14 @@ def make_axis(name: str, spec: Mapping[str, Any]) -> hist.axis.AxesMixin:
         raise InputError(f"axis {name!r}: {err}") from None
 
 
-def make_sculpting_histogram(
+def sculpting(
     name: str,
     spec: Mapping[str, Any],
     *,
     datasets: Sequence[str],
     taggers: Sequence[str],
     rejections: Sequence[float],
-    systematics: Sequence[str] = (),
+    shifts: Sequence[str] = (),
 ) -> hist.Hist[Any]:
     """An empty histogram of quantity `name` by dataset, systematic, tagger and category, weighted.
 
@@ -63,16 +63,16 @@ def make_sculpting_histogram(
     for each background rejection R.  All are there from the start: filling with no event adds none, and
     chunks must agree on their order.
     """
-    categories = [BEFORE, *(c for r in sorted(rejections) for c in (pass_category(r), fail_category(r)))]
-    systematics = [NOMINAL, *systematics]
+    categories = [BEFORE, *(c for r in sorted(rejections) for c in (passed(r), failed(r)))]
+    systematics = [NOMINAL, *shifts]
     names = {"dataset": datasets, "systematic": systematics, "tagger": taggers, "category": categories}
     axes: list[Any] = [hist.axis.StrCategory(list(v), growth=True, name=n, label=n) for n, v in names.items()]
-    axes.append(make_axis(name, spec))
+    axes.append(axis(name, spec))
     empty: hist.Hist[Any] = hist.Hist(*axes, storage=hist.storage.Weight())
     return empty
 
 
-def fill_before_and_after(
+def before_and_after(
     nuisances: Mapping[str, Mapping[str, Any]],
     values: Mapping[str, NDArray[Any]],
     *,
@@ -80,7 +80,7 @@ def fill_before_and_after(
     weight: NDArray[Any],
     logits: Mapping[str, NDArray[Any]],
     thresholds: Mapping[str, Mapping[float, float]],
-    systematics: Sequence[str] = (),
+    shifts: Sequence[str] = (),
     systematic: str = NOMINAL,
 ) -> dict[str, hist.Hist[Any]]:
     """A `sculpting` histogram of each nuisance for one chunk of a dataset, filled for every tagger.
@@ -91,8 +91,8 @@ def fill_before_and_after(
     rejections = sorted({r for points in thresholds.values() for r in points})
     filled = {}
     for name, spec in nuisances.items():
-        names: dict[str, Any] = {"datasets": [dataset], "taggers": list(logits), "systematics": systematics}
-        filled[name] = make_sculpting_histogram(name, spec, rejections=rejections, **names)
+        names: dict[str, Any] = {"datasets": [dataset], "taggers": list(logits), "shifts": shifts}
+        filled[name] = sculpting(name, spec, rejections=rejections, **names)
         for tagger, logit in logits.items():
             fill_sculpting(
                 filled[name],
@@ -107,14 +107,14 @@ def fill_before_and_after(
     return filled
 
 
-def select_nominal(histogram: hist.Hist[Any]) -> hist.Hist[Any]:
+def nominal(histogram: hist.Hist[Any]) -> hist.Hist[Any]:
     """The histogram of the events as they are: without the axis `systematic`, if it has one."""
     if "systematic" not in histogram.axes.name:
         return histogram
     return cast("hist.Hist[Any]", histogram[{"systematic": NOMINAL}])
 
 
-def sort_datasets(histogram: hist.Hist[Any]) -> hist.Hist[Any]:
+def by_dataset(histogram: hist.Hist[Any]) -> hist.Hist[Any]:
     """The same histogram with its datasets in alphabetical order, whichever chunk was done first."""
     first, *others = histogram.axes
     order = sorted(first)
@@ -142,7 +142,7 @@ def fill_sculpting(
     categories = {BEFORE: np.ones(len(values), dtype=bool)}
     for rejection, threshold in thresholds.items():
         above = logit > threshold
-        categories |= {pass_category(rejection): above, fail_category(rejection): ~above}
+        categories |= {passed(rejection): above, failed(rejection): ~above}
     quantity = histogram.axes[-1].name
     for category, mask in categories.items():
         filling: dict[str, Any] = {"dataset": dataset, "systematic": systematic}
@@ -156,7 +156,7 @@ def save(histograms: Mapping[str, hist.Hist[Any]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-        write_to_archive(archive, histograms)
+        write(archive, histograms)
     part.replace(path)
 
 
@@ -169,28 +169,28 @@ def load(path: Path) -> dict[str, hist.Hist[Any]]:
         raise InputError(f"{path}: no such file of histograms; make it with 'hepdecorr evaluate CONFIG'")
     try:
         with zipfile.ZipFile(path) as archive:
-            return read_from_archive(archive)
+            return read(archive)
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, OSError) as err:
         raise InputError(
             f"{path}: no readable file of histograms ({err}); make it again with --redo"
         ) from None
 
 
-def write_to_archive(archive: zipfile.ZipFile, histograms: Mapping[str, hist.Hist[Any]]) -> None:
+def write(archive: zipfile.ZipFile, histograms: Mapping[str, hist.Hist[Any]]) -> None:
     """Put named histograms into an open zip file, with an index of their names."""
     # Members are numbered: a name may hold a slash, or differ from another by case alone.
     members = {name: f"hist{i}" for i, name in enumerate(histograms)}
-    archive.writestr(_INDEX_FILE, json.dumps(members))
+    archive.writestr(_INDEX, json.dumps(members))
     for name, member in members.items():
         uhi.io.zip.write(archive, member, histograms[name])
 
 
-def read_from_archive(archive: zipfile.ZipFile) -> dict[str, hist.Hist[Any]]:
+def read(archive: zipfile.ZipFile) -> dict[str, hist.Hist[Any]]:
     """The histograms that `write` put into an open zip file."""
-    members = json.loads(archive.read(_INDEX_FILE))
+    members = json.loads(archive.read(_INDEX))
     return {name: hist.Hist(uhi.io.zip.read(archive, member)) for name, member in members.items()}
 
 
-def get_rejections(histogram: hist.Hist[Any]) -> Sequence[float]:
+def rejections(histogram: hist.Hist[Any]) -> Sequence[float]:
     """The background rejections for which a histogram of `sculpting` has categories, ascending."""
     return sorted(float(c.removeprefix("pass ")) for c in histogram.axes["category"] if c.startswith("pass "))

@@ -44,12 +44,12 @@ class BsgammaSchema(NanoAODSchema):
         self.full_like_items = {} if stored else {"Photon_mass": massless}
         # A vector without all of its coordinates could not even be looked at.
         self.mixins = NanoAODSchema.mixins | {
-            name: mixin if self._has_all_coordinates(name, fields) else "NanoCollection"
+            name: mixin if self._complete(name, fields) else "NanoCollection"
             for name, mixin in self.vectors.items()
         }
         super().__init__(base_form, version)
 
-    def _has_all_coordinates(self, name: str, fields: set[str]) -> bool:
+    def _complete(self, name: str, fields: set[str]) -> bool:
         needed = {"pt", "eta", "phi", "mass"}
         needed |= {"charge"} if self.vectors[name].endswith("Candidate") else set()
         needed -= {field.removeprefix(f"{name}_") for field in self.full_like_items}

@@ -19,7 +19,7 @@ class Collection(NamedTuple):
     columns: Columns
 
 
-class EventChunk(NamedTuple):
+class Chunk(NamedTuple):
     """Some events: one value each in `columns`, collections such as Track beside them."""
 
     columns: Columns
@@ -29,20 +29,20 @@ class EventChunk(NamedTuple):
         """Number of events."""
         return len(next(iter(self.columns.values())))
 
-    def head(self, num_events: int) -> Self:
+    def head(self, events: int) -> Self:
         """The first events."""
         return type(self)(
-            {name: values[:num_events] for name, values in self.columns.items()},
+            {name: values[:events] for name, values in self.columns.items()},
             {
                 name: Collection(
-                    counts[:num_events],
-                    {key: values[: counts[:num_events].sum()] for key, values in columns.items()},
+                    counts[:events],
+                    {key: values[: counts[:events].sum()] for key, values in columns.items()},
                 )
                 for name, (counts, columns) in self.collections.items()
             },
         )
 
-    def to_uproot(self) -> dict[str, Any]:
+    def awkward(self) -> dict[str, Any]:
         """Columns as they are, collections as jagged records: what uproot's `extend` takes."""
         jagged = {
             name: ak.unflatten(ak.zip(columns), counts)
@@ -50,7 +50,7 @@ class EventChunk(NamedTuple):
         }
         return {**self.columns, **jagged}
 
-    def to_awkward(self) -> ak.Array:
+    def branches(self) -> ak.Array:
         """Events with the fields that the branches of a file have: nTrack, Track_pt, ..."""
         fields: dict[str, Any] = dict(self.columns)
         for name, (counts, columns) in self.collections.items():
@@ -60,38 +60,38 @@ class EventChunk(NamedTuple):
         return ak.Array(fields)
 
 
-def concatenate_chunks(chunks: Sequence[EventChunk]) -> EventChunk:
+def join(chunks: Sequence[Chunk]) -> Chunk:
     """Chunks of the same columns one after the other; at least one."""
     first = chunks[0]
-    return EventChunk(
-        _concatenate_columns([chunk.columns for chunk in chunks]),
+    return Chunk(
+        _join([chunk.columns for chunk in chunks]),
         {
             name: Collection(
                 np.concatenate([chunk.collections[name].counts for chunk in chunks]),
-                _concatenate_columns([chunk.collections[name].columns for chunk in chunks]),
+                _join([chunk.collections[name].columns for chunk in chunks]),
             )
             for name in first.collections
         },
     )
 
 
-def _concatenate_columns(parts: Sequence[Columns]) -> Columns:
+def _join(parts: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def round_mantissa(values: NDArray[np.float32], num_bits: int) -> NDArray[np.float32]:
+def round_mantissa(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     """float32 values with `bits` bits of mantissa, rounded to nearest: the others are zero and compress away.
 
     The relative error is at most 2^-(bits + 1), as in NanoAOD's MiniFloatConverter.
     """
-    if num_bits >= 23:
+    if bits >= 23:
         return values
-    drop = np.uint32(23 - num_bits)
+    drop = np.uint32(23 - bits)
     half = np.uint32(1) << (drop - np.uint32(1))
     return ((values.view(np.uint32) + half) >> drop << drop).view(np.float32)
 
 
-def round_chunk(chunk: EventChunk, bits: Mapping[str, int]) -> EventChunk:
+def compacted(chunk: Chunk, bits: Mapping[str, int]) -> Chunk:
     """The chunk with floats rounded to `bits` by branch name (`Track_pt`); those not named stay."""
 
     def rounded(columns: Columns, prefix: str = "") -> Columns:
@@ -100,7 +100,7 @@ def round_chunk(chunk: EventChunk, bits: Mapping[str, int]) -> EventChunk:
             for name, values in columns.items()
         }
 
-    return EventChunk(
+    return Chunk(
         rounded(chunk.columns),
         {
             name: Collection(counts, rounded(columns, f"{name}_"))

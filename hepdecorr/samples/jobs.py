@@ -1,7 +1,4 @@
-"""Generation cut in jobs that know nothing of each other, so that the result is the same for any workers.
-
-Finished jobs on disk until their file is whole, so that an interrupted generation goes on.
-"""
+"""Generation cut in jobs that know nothing of each other, so that the result is the same for any workers."""
 
 from __future__ import annotations
 
@@ -22,20 +19,20 @@ from hepdecorr.errors import InputError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-NUM_PYTHIA_SEEDS = 900_000_000
+PYTHIA_SEEDS = 900_000_000
 
 
-def job_seeds(seed: int, *, stream: int, job: int) -> tuple[int, np.random.Generator]:
+def seeds(seed: int, *, stream: int, job: int) -> tuple[int, np.random.Generator]:
     """Pythia's seed (1 to 900,000,000) and numpy's generator of one job of one process (`stream`).
 
     Pythia's seeds of a stream follow one another from a hashed start: no two jobs of a file share one.
     """
     start = int(np.random.SeedSequence(seed, spawn_key=(stream,)).generate_state(1, np.uint64)[0])
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, job)))
-    return 1 + (start + job) % NUM_PYTHIA_SEEDS, rng
+    return 1 + (start + job) % PYTHIA_SEEDS, rng
 
 
-def map_ordered(
+def ordered(
     function: Callable[[Task], Result], tasks: Iterable[Task], *, workers: int
 ) -> Generator[Result, None, None]:
     """Results in the order of the tasks; stops working ahead when the iterator is closed.
@@ -48,9 +45,9 @@ def map_ordered(
         return
     # Spawned, not forked: the caller may hold threads (torch, pyarrow) that a fork would freeze.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
     try:
-        yield from _map_ahead(pool, function, iter(tasks), max_pending=workers + 1)
+        yield from _window(pool, function, iter(tasks), ahead=workers + 1)
     except BrokenProcessPool as error:
         raise InputError(
             "a worker process died: out of memory, killed, or the calling script lacks "
@@ -60,21 +57,21 @@ def map_ordered(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _map_ahead(
+def _window(
     pool: ProcessPoolExecutor,
     function: Callable[[Task], Result],
     tasks: Iterator[Task],
     *,
-    max_pending: int,
+    ahead: int,
 ) -> Iterator[Result]:
     waiting: deque[Future[Result]] = deque()
-    waiting.extend(pool.submit(function, task) for task in islice(tasks, max_pending))
+    waiting.extend(pool.submit(function, task) for task in islice(tasks, ahead))
     while waiting:
         result = waiting.popleft().result()
         waiting.extend(pool.submit(function, task) for task in islice(tasks, 1))
         yield result
 
 
-def _ignore_interrupts() -> None:
+def _leave_interrupts_to_the_parent() -> None:
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)

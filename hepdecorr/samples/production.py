@@ -15,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdecorr.errors import InputError
-from hepdecorr.samples.columns import EventChunk
-from hepdecorr.samples.jobs import map_ordered
-from hepdecorr.samples.root_file import SampleWriter, open_sample_writer
+from hepdecorr.samples.columns import Chunk
+from hepdecorr.samples.jobs import ordered
+from hepdecorr.samples.rootfile import SampleWriter, writing
 
 # Luminosity blocks of one seed; the block numbers of other seeds begin elsewhere.
-BLOCKS_PER_SEED = 100_000
-NUM_SEED_OFFSETS = 20_000
+BLOCKS = 100_000
+SEEDS_APART = 20_000
 
 
 def luminosity_block(seed: int, job: int) -> int:
     """The luminosityBlock of a job: its number, with an offset so that files of two seeds can be joined."""
-    return seed % NUM_SEED_OFFSETS * BLOCKS_PER_SEED + job
+    return seed % SEEDS_APART * BLOCKS + job
 
 
 @dataclass(frozen=True)
-class GenerationRequest:
+class Request:
     """What is asked for: `events` to generate or `wanted` objects to store, in jobs of `size` events.
 
     noun: what the objects are called; unit: what is generated, events or groups of them.  Raises InputError
@@ -39,58 +39,48 @@ class GenerationRequest:
 
     process: str
     seed: int
-    num_events: int | None
-    num_objects: int | None
-    job_size: int
+    events: int | None
+    wanted: int | None
+    size: int
     options: Any
-    object_name: str = "candidates"
-    event_unit: str = "events"
+    noun: str = "candidates"
+    unit: str = "events"
 
     def __post_init__(self) -> None:
-        if (self.num_events is None) == (self.num_objects is None):
-            raise InputError(
-                f"give either the {self.event_unit} to generate or the {self.object_name} to store"
-            )
-        size = f"job_{self.event_unit}"
-        for name, value in (
-            (self.event_unit, self.num_events),
-            (self.object_name, self.num_objects),
-            (size, self.job_size),
-        ):
+        if (self.events is None) == (self.wanted is None):
+            raise InputError(f"give either the {self.unit} to generate or the {self.noun} to store")
+        size = f"job_{self.unit}"
+        for name, value in ((self.unit, self.events), (self.noun, self.wanted), (size, self.size)):
             if value is not None and value <= 0:
                 raise InputError(f"{name} must be above 0, not {value}")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, but is {self.seed}")
-        if self.num_events is not None and self.num_events > self.job_size * (BLOCKS_PER_SEED - 1):
+        if self.events is not None and self.events > self.size * (BLOCKS - 1):
             raise InputError(
-                f"{self.num_events} {self.event_unit} take more than {BLOCKS_PER_SEED - 1} jobs; "
-                f"give larger job_{self.event_unit}"
+                f"{self.events} {self.unit} take more than {BLOCKS - 1} jobs; give larger job_{self.unit}"
             )
 
-    def make_job(self, number: int) -> GenerationJob:
+    def job(self, number: int) -> Job:
         """Job `number`, counted from 1."""
-        left = self.job_size if self.num_events is None else self.num_events - (number - 1) * self.job_size
-        return GenerationJob(self, number, num_events=min(self.job_size, left), num_objects=self.num_objects)
+        left = self.size if self.events is None else self.events - (number - 1) * self.size
+        return Job(self, number, events=min(self.size, left), wanted=self.wanted)
 
-    def iter_jobs(self) -> Iterator[GenerationJob]:
+    def jobs(self) -> Iterator[Job]:
         """Jobs in order: as many as `events` need, or without end (the caller stops at the last one)."""
-        if self.num_events is None:
-            yield from map(self.make_job, range(1, BLOCKS_PER_SEED))
-            raise InputError(
-                f"{BLOCKS_PER_SEED - 1} jobs of {self.job_size} do not hold "
-                f"{self.num_objects} {self.object_name}"
-            )
-        yield from map(self.make_job, range(1, 1 + math.ceil(self.num_events / self.job_size)))
+        if self.events is None:
+            yield from map(self.job, range(1, BLOCKS))
+            raise InputError(f"{BLOCKS - 1} jobs of {self.size} do not hold {self.wanted} {self.noun}")
+        yield from map(self.job, range(1, 1 + math.ceil(self.events / self.size)))
 
 
 @dataclass(frozen=True)
-class GenerationJob:
+class Job:
     """A part of a request: at most `events` generated events, fewer where `wanted` objects are enough."""
 
-    request: GenerationRequest
+    request: Request
     number: int
-    num_events: int
-    num_objects: int | None
+    events: int
+    wanted: int | None
 
     @property
     def luminosity_block(self) -> int:
@@ -98,7 +88,7 @@ class GenerationJob:
         return luminosity_block(self.request.seed, self.number)
 
 
-class JobResult(NamedTuple):
+class Yield(NamedTuple):
     """What a job made.
 
     chunk: stored events; stored: objects that count in each of them; reached: the stage (index in the
@@ -106,30 +96,30 @@ class JobResult(NamedTuple):
     events; facts: numbers of the whole job, such as its cross-section.
     """
 
-    chunk: EventChunk
+    chunk: Chunk
     stored: NDArray[np.int64]
-    stage_reached: NDArray[np.int8]
+    reached: NDArray[np.int8]
     weights: NDArray[np.float64]
-    final_stage: int
-    metadata: Mapping[str, float] = {}
+    final: int
+    facts: Mapping[str, float] = {}
 
-    def truncate(self, num_objects: int) -> Self:
+    def head(self, wanted: int) -> Self:
         """As if generation had stopped at the event with this object."""
         total = np.cumsum(self.stored)
-        if not len(total) or num_objects >= total[-1]:
+        if not len(total) or wanted >= total[-1]:
             return self
-        events = int(np.searchsorted(total, num_objects)) + 1
-        last = int(np.flatnonzero(self.stage_reached == self.final_stage)[events - 1]) + 1
+        events = int(np.searchsorted(total, wanted)) + 1
+        last = int(np.flatnonzero(self.reached == self.final)[events - 1]) + 1
         return self._replace(
             chunk=self.chunk.head(events),
             stored=self.stored[:events],
-            stage_reached=self.stage_reached[:last],
+            reached=self.reached[:last],
             weights=self.weights[:last],
         )
 
 
 @dataclass(frozen=True)
-class GenerationTotals:
+class Tally:
     """What went into a file.
 
     cutflow: events left after each stage; of each job, events: stored, objects: stored in these, made:
@@ -137,33 +127,33 @@ class GenerationTotals:
     """
 
     cutflow: Mapping[str, int] = field(default_factory=dict)
-    stored_per_job: tuple[int, ...] = ()
-    objects_per_job: tuple[int, ...] = ()
-    generated_per_job: tuple[int, ...] = ()
-    job_metadata: tuple[Mapping[str, float], ...] = ()
+    events: tuple[int, ...] = ()
+    objects: tuple[int, ...] = ()
+    made: tuple[int, ...] = ()
+    facts: tuple[Mapping[str, float], ...] = ()
     sumw: float = 0.0
     sumw2: float = 0.0
 
     @property
     def generated(self) -> int:
         """Generated events behind the file."""
-        return sum(self.generated_per_job)
+        return sum(self.made)
 
-    def add_job(self, result: JobResult) -> Self:
+    def plus(self, job: Yield) -> Self:
         """With one job more, the cutflow apart."""
         return replace(
             self,
-            stored_per_job=(*self.stored_per_job, len(result.stored)),
-            objects_per_job=(*self.objects_per_job, int(result.stored.sum())),
-            generated_per_job=(*self.generated_per_job, len(result.stage_reached)),
-            job_metadata=(*self.job_metadata, result.metadata),
-            sumw=self.sumw + float(result.weights.sum()),
-            sumw2=self.sumw2 + float((result.weights**2).sum()),
+            events=(*self.events, len(job.stored)),
+            objects=(*self.objects, int(job.stored.sum())),
+            made=(*self.made, len(job.reached)),
+            facts=(*self.facts, job.facts),
+            sumw=self.sumw + float(job.weights.sum()),
+            sumw2=self.sumw2 + float((job.weights**2).sum()),
         )
 
 
 @dataclass(frozen=True)
-class GenerationSummary:
+class Summary:
     """What `generate` made.
 
     events: generated events behind the file, or what `unit` says; stored: objects stored (`noun` names them);
@@ -173,34 +163,34 @@ class GenerationSummary:
     out: Path
     process: str
     seed: int
-    num_events: int
-    num_stored: int
-    object_name: str
-    num_jobs: int
+    events: int
+    stored: int
+    noun: str
+    jobs: int
     cutflow: dict[str, int]
     seconds: float
-    event_unit: str = "events"
+    unit: str = "events"
 
     @property
     def candidates(self) -> int:
         """The stored objects, in samples with one candidate an event."""
-        return self.num_stored
+        return self.stored
 
 
-def generate_sample(
-    run_job: Callable[[GenerationJob], JobResult],
-    request: GenerationRequest,
+def produce(
+    run: Callable[[Job], Yield],
+    request: Request,
     *,
     out: Path,
     branches: Mapping[str, str],
     collections: Mapping[str, Mapping[str, str]],
     stages: Sequence[str],
-    write_metadata: Callable[[SampleWriter, GenerationTotals], None],
+    finish: Callable[[SampleWriter, Tally], None],
     workers: int = 1,
     compact: bool = False,
-    basket_size: int | None = None,
+    basket: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> GenerationSummary:
+) -> Summary:
     """Run the jobs of a request and write their events to `out`, which appears whole or not at all.
 
     run: of the top level of a module, for it is sent to processes; finish: writes what stands beside the
@@ -210,60 +200,53 @@ def generate_sample(
     if workers <= 0:
         raise InputError(f"workers must be above 0, not {workers}")
     cutflow = np.zeros(len(stages), dtype=np.int64)
-    tally = GenerationTotals()
+    tally = Tally()
     with (
-        open_sample_writer(
-            out, event_branches=branches, collections=collections, compact=compact, basket_size=basket_size
-        ) as writer,
-        closing(map_ordered(run_job, request.iter_jobs(), workers=workers)) as results,
+        writing(out, events=branches, collections=collections, compact=compact, basket=basket) as writer,
+        closing(ordered(run, request.jobs(), workers=workers)) as results,
     ):
-        for result in _truncate_results(results, request.num_objects):
+        for result in _until(results, request.wanted):
             writer.extend(result.chunk)
-            cutflow += _count_stages(result.stage_reached, len(stages))
-            tally = tally.add_job(result)
+            cutflow += _cutflow(result.reached, len(stages))
+            tally = tally.plus(result)
             if progress:
-                progress(int(cutflow[0]) if request.num_objects is None else sum(tally.objects_per_job))
+                progress(int(cutflow[0]) if request.wanted is None else sum(tally.objects))
         tally = replace(tally, cutflow=dict(zip(stages, cutflow.tolist(), strict=True)))
-        write_metadata(writer, tally)
-    return GenerationSummary(
+        finish(writer, tally)
+    return Summary(
         out=out,
         process=request.process,
         seed=request.seed,
-        num_events=tally.generated,
-        num_stored=sum(tally.objects_per_job),
-        object_name=request.object_name,
-        num_jobs=len(tally.objects_per_job),
+        events=tally.generated,
+        stored=sum(tally.objects),
+        noun=request.noun,
+        jobs=len(tally.objects),
         cutflow=dict(tally.cutflow),
         seconds=time.perf_counter() - started,
-        event_unit=request.event_unit,
+        unit=request.unit,
     )
 
 
-def regenerate_job(
-    run_job: Callable[[GenerationJob], JobResult],
-    request: GenerationRequest,
-    *,
-    job_number: int,
-    num_events: int,
-    num_objects: int,
+def remake(
+    run: Callable[[Job], Yield], request: Request, *, number: int, events: int, objects: int
 ) -> ak.Array:
     """The `events` that job `number` stored, `objects` in them, made again: fields as the file's branches."""
     # Past its last object a job need not go on.
-    job = replace(request.make_job(job_number), num_objects=num_objects or None)
-    return run_job(job).chunk.head(num_events).to_awkward()
+    job = replace(request.job(number), wanted=objects or None)
+    return run(job).chunk.head(events).branches()
 
 
-def _truncate_results(results: Iterable[JobResult], num_objects: int | None) -> Iterator[JobResult]:
+def _until(results: Iterable[Yield], wanted: int | None) -> Iterator[Yield]:
     """Results up to the last object that is wanted, or all."""
     stored = 0
     for result in results:
-        part = result if num_objects is None else result.truncate(num_objects - stored)
+        part = result if wanted is None else result.head(wanted - stored)
         stored += int(part.stored.sum())
         yield part
-        if num_objects is not None and stored >= num_objects:
+        if wanted is not None and stored >= wanted:
             return
 
 
-def _count_stages(stage_reached: NDArray[np.int8], num_stages: int) -> NDArray[np.int64]:
+def _cutflow(reached: NDArray[np.int8], stages: int) -> NDArray[np.int64]:
     """Events that reached each stage or a later one."""
-    return np.bincount(stage_reached, minlength=num_stages)[::-1].cumsum()[::-1]
+    return np.bincount(reached, minlength=stages)[::-1].cumsum()[::-1]

@@ -7,12 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from hepdecorr.registry import load_file
+from hepdecorr.catalogue import load_file
 
 
 @pytest.fixture(scope="session")
 def making() -> ModuleType:
-    return load_file(Path(__file__).with_name("builders.py"))
+    return load_file(Path(__file__).with_name("making.py"))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hepdecorr.columnar import filesets
-from hepdecorr.columnar.filesets import Dataset, expand_fileset, to_coffea
+from hepdecorr.columnar.filesets import Dataset, expand, to_coffea
 from hepdecorr.errors import InputError
 
 
@@ -32,7 +32,7 @@ def pair(**signal: Any) -> dict[str, Any]:
 
 def test_globs_lists_folders_and_urls(folder: Path) -> None:
     files = ["s*.root", "more", "root://server//store/x.root", "odd[1].root"]
-    found = expand_fileset(pair(files=files), base=folder)[0].files
+    found = expand(pair(files=files), base=folder)[0].files
     names = [f if "://" in f else str(Path(f).relative_to(folder.resolve())) for f in found]
     assert names == [
         "s1.root",
@@ -52,14 +52,12 @@ def test_a_file_of_two_datasets_is_told_of_unless_both_select(
 ) -> None:
     given = pair(selection=[{"feature": "label", "min": 1}])
     given["bkg"] |= {"files": "s1.root", **bkg}
-    expand_fileset(given, base=folder)
+    expand(given, base=folder)
     assert ("'sig' and 'bkg': its events count twice" in caplog.text) == warned
 
 
 def test_labels_uses_and_numbers(folder: Path) -> None:
-    sig, bkg = expand_fileset(
-        pair(title="B", use="test", xsec=2, sumw=10.0, metadata={"year": 2012}), base=folder
-    )
+    sig, bkg = expand(pair(title="B", use="test", xsec=2, sumw=10.0, metadata={"year": 2012}), base=folder)
     assert (sig.label, sig.title, sig.use, sig.xsec, sig.sumw) == (1, "B", "test", 2.0, 10.0)
     assert sig.metadata == {"year": 2012}
     assert (bkg.label, bkg.title, bkg.use, bkg.xsec) == (0, "bkg", "all", None)
@@ -70,7 +68,7 @@ def test_outliers_are_signal_to_train_with(folder: Path, place: str) -> None:
     """In coffea's form too, and read back from what is handed to coffea."""
     given = {"label": "outlier", "title": "W"}
     outliers = {"files": "s2.root", **(given if place == "own" else {"metadata": given})}
-    found = expand_fileset(pair() | {"w": outliers}, base=folder)
+    found = expand(pair() | {"w": outliers}, base=folder)
     assert [(d.label, d.use, d.outlier) for d in found] == [
         (1, "all", None),
         (0, "all", None),
@@ -79,15 +77,13 @@ def test_outliers_are_signal_to_train_with(folder: Path, place: str) -> None:
     made = to_coffea(found)
     assert made["w"]["metadata"] == {"label": 1, "outlier": True, "title": "W", "use": "train"}
     assert "outlier" not in made["sig"]["metadata"]
-    assert expand_fileset(made, base=folder) == [
-        replace(d, trees=dict.fromkeys(d.files, "Events")) for d in found
-    ]
+    assert expand(made, base=folder) == [replace(d, trees=dict.fromkeys(d.files, "Events")) for d in found]
 
 
 def test_cuts_of_a_dataset_reach_its_events(folder: Path) -> None:
     cuts = [{"feature": "FatJet.genFlavour", "any_of": [24, -24]}, {"function": "my.py:good"}, "my.py:other"]
     for given in ({"selection": cuts}, {"metadata": {"selection": cuts}}):
-        sig, bkg = expand_fileset(pair(**given), base=folder)
+        sig, bkg = expand(pair(**given), base=folder)
         metadata = to_coffea([sig])["sig"]["metadata"]
         assert metadata["selection"] == [cuts[0], "my.py:good", "my.py:other"]
         assert json.loads(json.dumps(metadata)) == metadata
@@ -102,7 +98,7 @@ def test_fileset_files_count_from_their_own_folder(folder: Path, suffix: str) ->
         "bkg": {"files": {"../b1.root": {"object_path": "Other", "steps": []}}, "metadata": {"label": 0}},
     }
     (folder / "more" / f"set.{suffix}").write_text(json.dumps(content))
-    sig, bkg = expand_fileset(f"more/set.{suffix}", base=folder)
+    sig, bkg = expand(f"more/set.{suffix}", base=folder)
     assert [Path(f).name for f in (*sig.files, *bkg.files)] == ["m1.root", "b1.root"]
     assert (sig.label, bkg.label, sig.metadata) == (1, 0, {"year": 1})
     made = to_coffea([sig, bkg])
@@ -114,7 +110,7 @@ def test_fileset_files_count_from_their_own_folder(folder: Path, suffix: str) ->
 def test_coffea_takes_what_to_coffea_gives(folder: Path) -> None:
     from coffea.processor import Runner
 
-    made = to_coffea(expand_fileset(pair(treename="Mine"), base=folder), treename="Events")
+    made = to_coffea(expand(pair(treename="Mine"), base=folder), treename="Events")
     metas = list(Runner._normalize_fileset(made, None))
     assert [(m.dataset, m.treename, m.metadata["label"]) for m in metas] == [
         ("sig", "Mine", 1),
@@ -123,7 +119,7 @@ def test_coffea_takes_what_to_coffea_gives(folder: Path) -> None:
 
 
 def test_a_list_alone_is_a_dataset_where_no_label_is_asked(folder: Path) -> None:
-    (data,) = expand_fileset({"data": ["s1.root", "s2.root"]}, base=folder, require_labels=False)
+    (data,) = expand({"data": ["s1.root", "s2.root"]}, base=folder, labels=False)
     assert data.label is None
     assert len(data.files) == 2
     assert "label" not in to_coffea([data])["data"]["metadata"]
@@ -134,12 +130,12 @@ def test_builtin_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples.mkdir(parents=True)
     (samples / "toy_signal.root").touch()
     monkeypatch.setattr(filesets, "resources", lambda package: folder)
-    sig = expand_fileset(pair(files="builtin:toy_signal.root"), base=folder)[0]
+    sig = expand(pair(files="builtin:toy_signal.root"), base=folder)[0]
     assert sig.files == (str(samples / "toy_signal.root"),)
     with pytest.raises(
         InputError, match=r"no built-in sample 'toy_signl.root'; did you mean 'toy_signal.root'"
     ):
-        expand_fileset(pair(files="builtin:toy_signl.root"), base=folder)
+        expand(pair(files="builtin:toy_signl.root"), base=folder)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +165,7 @@ def test_builtin_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_mistakes_are_named(folder: Path, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        expand_fileset(pair(**changed), base=folder)
+        expand(pair(**changed), base=folder)
 
 
 @pytest.mark.parametrize(
@@ -184,11 +180,11 @@ def test_mistakes_are_named(folder: Path, changed: dict[str, Any], message: str)
 def test_what_is_no_fileset(folder: Path, spec: Any, message: str) -> None:
     (folder / "broken.json").write_text('{"sig": ')
     with pytest.raises(InputError, match=message):
-        expand_fileset(spec, base=folder)
+        expand(spec, base=folder)
 
 
 def test_a_file_in_two_datasets_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    expand_fileset(pair(files=["s1.root", "b1.root"]), base=folder)
+    expand(pair(files=["s1.root", "b1.root"]), base=folder)
     assert "belongs to datasets 'sig' and 'bkg'" in caplog.text
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdecorr.columnar import group_ids, object_rows, table_writer
+from hepdecorr.columnar import group_ids, objects, rows
 from hepdecorr.errors import InputError
-from hepdecorr.table import EVENT_IDS, Split, assign_folds
+from hepdecorr.table import EVENT_IDS, Split, fold
 
 HERE = Path(__file__).parent
 SPLIT = Split(10, (0,), (5, 6, 7, 8, 9))
@@ -33,45 +33,42 @@ def events(**columns: Any) -> ak.Array:
 def test_groups_are_told_apart_and_share_a_fold(pairs: list[tuple[int, int]]) -> None:
     run, region = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
     chunk = events(run=run, region=region)
-    np.testing.assert_array_equal(group_ids.compute_group_ids(chunk, ["run"], base=HERE), run)
-    both = group_ids.compute_group_ids(chunk, ["run", "region"], base=HERE)
+    np.testing.assert_array_equal(group_ids.of(chunk, ["run"], base=HERE), run)
+    both = group_ids.of(chunk, ["run", "region"], base=HERE)
     assert both.dtype == np.int64
     assert len(set(both.tolist())) == len(set(pairs)) == len(set(zip(both.tolist(), pairs, strict=True)))
-    ids = table_writer.compute_identifiers(chunk, folds=7, group_by=["run", "region"], base=HERE)
+    ids = rows.identifiers(chunk, folds=7, grouped_by=["run", "region"], base=HERE)
     np.testing.assert_array_equal(ids["group"], both)
-    np.testing.assert_array_equal(ids["fold"], assign_folds(both, folds=7))
+    np.testing.assert_array_equal(ids["fold"], fold(both, folds=7))
     # Whatever else the chunk holds, a row's group and fold are its own.
-    again = table_writer.compute_identifiers(chunk[::-1][:5], folds=7, group_by=["run", "region"], base=HERE)
+    again = rows.identifiers(chunk[::-1][:5], folds=7, grouped_by=["run", "region"], base=HERE)
     np.testing.assert_array_equal(again["fold"], ids["fold"][::-1][:5])
 
 
 def test_the_order_of_names_counts() -> None:
     chunk = events(a=np.arange(5), b=np.arange(5)[::-1].copy())
-    ours, theirs = (
-        group_ids.compute_group_ids(chunk, names, base=HERE) for names in (["a", "b"], ["b", "a"])
-    )
+    ours, theirs = (group_ids.of(chunk, names, base=HERE) for names in (["a", "b"], ["b", "a"]))
     assert (ours != theirs).sum() == 4
 
 
 def test_parts_hold_whole_groups() -> None:
     run = np.random.default_rng(1).integers(0, 200, 5000)
     chunk = events(run=run)
-    test = table_writer.in_split_part(chunk, split=SPLIT, part="test", group_by=["run"], base=HERE)
+    test = rows.of_part(chunk, split=SPLIT, part="test", grouped_by=["run"], base=HERE)
     assert not set(run[test]) & set(run[~test])
     assert 60 < len(set(run[test])) < 140
-    without = table_writer.in_split_part(chunk, split=SPLIT, part="test")
+    without = rows.of_part(chunk, split=SPLIT, part="test")
     assert set(run[without]) & set(run[~without])
 
 
 def test_large_event_numbers_keep_every_digit() -> None:
     event = np.array([2**63 + 1, 2**63 + 3, 2**53 + 1], dtype="u8")
-    found = group_ids.compute_group_ids(events(event=event), ["event"], base=HERE)
+    found = group_ids.of(events(event=event), ["event"], base=HERE)
     assert len(set(found.tolist())) == 3
     assert found[2] == 2**53 + 1
-    triple = group_ids.compute_group_ids(events(event=event), list(EVENT_IDS), base=HERE)
+    triple = group_ids.of(events(event=event), list(EVENT_IDS), base=HERE)
     np.testing.assert_array_equal(
-        assign_folds(triple),
-        table_writer.compute_identifiers(events(event=event), group_by=EVENT_IDS)["fold"],
+        fold(triple), rows.identifiers(events(event=event), grouped_by=EVENT_IDS)["fold"]
     )
 
 
@@ -88,42 +85,40 @@ FAULTS = [
 @pytest.mark.parametrize(("values", "message"), FAULTS)
 def test_rows_without_a_group_are_told_of(values: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        group_ids.compute_group_ids(events(era=values), ["era"], base=HERE)
+        group_ids.of(events(era=values), ["era"], base=HERE)
 
 
 @pytest.mark.parametrize("values", [v for v, _ in FAULTS[:5]])
 def test_faults_of_rows_that_are_cut_away_do_not_count(values: Any) -> None:
     keep = np.array([True, False, False, False])
     chunk = events(era=values)
-    found = group_ids.compute_group_ids(chunk, ["era"], base=HERE, required=keep)
+    found = group_ids.of(chunk, ["era"], base=HERE, among=keep)
     assert found[0] == 1
-    test = table_writer.in_split_part(
-        chunk, split=SPLIT, part="test", group_by=["era"], base=HERE, required=keep
-    )
-    assert test[0] == np.isin(assign_folds(np.array([1])), SPLIT.test)[0]
+    test = rows.of_part(chunk, split=SPLIT, part="test", grouped_by=["era"], base=HERE, among=keep)
+    assert test[0] == np.isin(fold(np.array([1])), SPLIT.test)[0]
     # Only sound numbers are groups that are lost.
     known = {
         int(v) for v in ak.to_list(ak.drop_none(ak.Array(values))) if v == v and v % 1 == 0 and v < 2**24
     }
-    assert set(group_ids.find_lost_groups(chunk, ["era"], keep, base=HERE)) == known - {1}
+    assert set(group_ids.lost(chunk, ["era"], keep, base=HERE)) == known - {1}
 
 
 def test_a_branch_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"groups: 'rn': neither a feature nor a branch; did you mean 'run'"):
-        group_ids.compute_group_ids(events(), ["rn"], base=HERE)
+        group_ids.of(events(), ["rn"], base=HERE)
 
 
 def test_whole_numbers_in_floats_are_taken() -> None:
-    found = group_ids.compute_group_ids(events(era=np.array([3.0, -1.0, 0.0], "f4")), ["era"], base=HERE)
+    found = group_ids.of(events(era=np.array([3.0, -1.0, 0.0], "f4")), ["era"], base=HERE)
     assert found.tolist() == [3, -1, 0]
 
 
 def test_groups_that_a_cut_empties() -> None:
     chunk = events(run=np.array([1, 1, 2, 2, 3]))
     keep = np.array([True, False, False, False, True])
-    assert group_ids.find_lost_groups(chunk, ["run"], keep, base=HERE) == [2]
-    assert group_ids.find_lost_groups(chunk, [], keep, base=HERE) == []
-    assert group_ids.find_lost_groups(chunk, EVENT_IDS, keep, base=HERE) == []
+    assert group_ids.lost(chunk, ["run"], keep, base=HERE) == [2]
+    assert group_ids.lost(chunk, [], keep, base=HERE) == []
+    assert group_ids.lost(chunk, EVENT_IDS, keep, base=HERE) == []
 
 
 def test_the_objects_of_an_event_are_a_group_of_thousands() -> None:
@@ -133,15 +128,15 @@ def test_the_objects_of_an_event_are_a_group_of_thousands() -> None:
     chunk = ak.Array(
         {**{name: events(run=np.ones(4000, "u4"))[name] for name in EVENT_IDS}, "Jet": ak.zip({"pt": pt})}
     )
-    jets = object_rows.explode_collection(chunk, {"collection": "Jet"})
+    jets = objects.rows(chunk, {"collection": "Jet"})
     jets = jets[np.asarray(jets["Jet"]["pt"]) % 2 == 0]
-    ids = table_writer.compute_identifiers(jets, group_by=EVENT_IDS, base=HERE)
+    ids = rows.identifiers(jets, grouped_by=EVENT_IDS, base=HERE)
     assert len(set(ids["group"].tolist())) == len(set(ids["event"].tolist())) > 2000
     assert len(set(zip(ids["group"].tolist(), ids["event"].tolist(), strict=True))) == len(
         set(ids["event"].tolist())
     )
-    single = group_ids.compute_group_ids(jets, ["event"], base=HERE)
+    single = group_ids.of(jets, ["event"], base=HERE)
     np.testing.assert_array_equal(single, ids["event"].astype("i8"))
     np.testing.assert_array_equal(
-        table_writer.compute_identifiers(jets, group_by=["event"], base=HERE)["fold"], assign_folds(single)
+        rows.identifiers(jets, grouped_by=["event"], base=HERE)["fold"], fold(single)
     )

@@ -18,9 +18,7 @@ SPEC = {"low": 5.2, "high": 5.29, "bins": 9, "unit": "GeV", "title": "$M_{bc}$"}
 
 
 def empty(*, dataset: str, rejections: Sequence[float]) -> hist.Hist[Any]:
-    return histograms.make_sculpting_histogram(
-        "m_bc", SPEC, datasets=[dataset], taggers=["disco"], rejections=rejections
-    )
+    return histograms.sculpting("m_bc", SPEC, datasets=[dataset], taggers=["disco"], rejections=rejections)
 
 
 def filled(n: int = 500, *, dataset: str = "bkg") -> hist.Hist[Any]:
@@ -41,7 +39,7 @@ def filled(n: int = 500, *, dataset: str = "bkg") -> hist.Hist[Any]:
 def test_pass_and_fail_add_up_to_before() -> None:
     made = filled()
     assert list(made.axes["category"]) == ["before", "pass 0.5", "fail 0.5", "pass 0.95", "fail 0.95"]
-    assert histograms.get_rejections(made) == [0.5, 0.95]
+    assert histograms.rejections(made) == [0.5, 0.95]
     before, *rest = (made["bkg", "nominal", "disco", c, :].view(flow=True) for c in made.axes["category"])
     for above, below in (rest[:2], rest[2:]):
         assert above["value"].sum() > 0
@@ -64,14 +62,14 @@ def test_shifts_have_an_axis_with_the_nominal_first() -> None:
     values, weight = np.full(10, 5.25), np.ones(10)
     logit = np.arange(10.0)
     filled = [
-        histograms.fill_before_and_after(
+        histograms.before_and_after(
             {"m_bc": SPEC},
             {"m_bc": values - 0.01 * i},
             dataset="a",
             weight=weight,
             logits={"disco": logit + 10 * i},
             thresholds={"disco": {0.5: 5.0}},
-            systematics=["up", "down"],
+            shifts=["up", "down"],
             systematic=systematic,
         )["m_bc"]
         for i, systematic in enumerate(["nominal", "down"])
@@ -81,31 +79,31 @@ def test_shifts_have_an_axis_with_the_nominal_first() -> None:
     assert list(made.axes["systematic"]) == ["nominal", "up", "down"]
     sums = {s: made["a", s, "disco", "pass 0.5", sum].value for s in made.axes["systematic"]}
     assert sums == {"nominal": 4, "up": 0, "down": 10}
-    alone = histograms.select_nominal(made)
+    alone = histograms.nominal(made)
     assert alone.axes.name == ("dataset", "tagger", "category", "m_bc")
     np.testing.assert_array_equal(alone.view(), made[:, "nominal", ...].view())
-    assert histograms.select_nominal(alone) is alone
+    assert histograms.nominal(alone) is alone
 
 
 def test_chunks_add_up_even_when_empty_and_in_any_order() -> None:
     chunks = [filled(0, dataset="sig"), filled(100), filled(0), filled(70, dataset="sig")]
     one, other = sum(chunks[1:], chunks[0]), sum(reversed(chunks[:3]), chunks[3])
     assert list(one.axes["dataset"]) == ["sig", "bkg"]
-    assert list(histograms.sort_datasets(one).axes["dataset"]) == ["bkg", "sig"]
-    assert histograms.sort_datasets(one) == histograms.sort_datasets(other)
-    assert histograms.sort_datasets(one)["bkg", ...] == filled(100)["bkg", ...]
-    assert histograms.sort_datasets(one)["sig", ...] == filled(70, dataset="sig")["sig", ...]
+    assert list(histograms.by_dataset(one).axes["dataset"]) == ["bkg", "sig"]
+    assert histograms.by_dataset(one) == histograms.by_dataset(other)
+    assert histograms.by_dataset(one)["bkg", ...] == filled(100)["bkg", ...]
+    assert histograms.by_dataset(one)["sig", ...] == filled(70, dataset="sig")["sig", ...]
 
 
 def test_axes_from_plain_specifications() -> None:
-    regular = histograms.make_axis("m_bc", SPEC)
+    regular = histograms.axis("m_bc", SPEC)
     assert (len(regular), regular.label) == (9, "$M_{bc}$ [GeV]")
-    assert list(histograms.make_axis("x", {"edges": [0, 1, 10]}).edges) == [0, 1, 10]
-    assert len(histograms.make_axis("x", {"low": 0, "high": 1})) == 50
+    assert list(histograms.axis("x", {"edges": [0, 1, 10]}).edges) == [0, 1, 10]
+    assert len(histograms.axis("x", {"low": 0, "high": 1})) == 50
     with pytest.raises(InputError, match="axis 'x': give 'high'"):
-        histograms.make_axis("x", {"low": 0})
+        histograms.axis("x", {"low": 0})
     with pytest.raises(InputError, match="axis 'x'"):
-        histograms.make_axis("x", {"low": "zero", "high": 1})
+        histograms.axis("x", {"low": "zero", "high": 1})
 
 
 def test_saved_histograms_come_back(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from coffea.processor import ProcessorABC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdecorr.columnar import features, onnx_session
-from hepdecorr.columnar.runner import run
+from hepdecorr.columnar import features, sessions
+from hepdecorr.columnar.running import run
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
@@ -143,14 +143,14 @@ def test_a_tagger_of_two_networks_gives_a_plane(
 ) -> None:
     outputs = ("score", "logit", "logit_1", "logit_2")
     double = OnnxTagger(making.model(of=making.card(outputs=outputs), outputs=outputs), base=code)
-    plane = double.abcd_plane(events)
+    plane = double.plane(events)
     np.testing.assert_array_equal(plane.logit_1, double.logit(events))
     np.testing.assert_array_equal(plane.logit_2, -double.logit(events))
     x = double.inputs(events)
-    np.testing.assert_array_equal(double.abcd_plane(x), np.stack([plane.logit_1, plane.logit_2], 1))
-    assert double.abcd_plane(x[:0]).shape == (0, 2)
+    np.testing.assert_array_equal(double.plane(x), np.stack([plane.logit_1, plane.logit_2], 1))
+    assert double.plane(x[:0]).shape == (0, 2)
     with pytest.raises(InputError, match="tagger toy has one score and no plane"):
-        toy.abcd_plane(events)
+        toy.plane(events)
 
 
 def test_virtual_events_read_only_what_is_needed(toy: OnnxTagger, events: Any, ntuple: Path) -> None:
@@ -201,11 +201,11 @@ def test_features_that_cannot_be_had(
 
 
 def test_columns_computed_before(toy: OnnxTagger, events: Any, code: Path) -> None:
-    columns = features.compute_features(["Bcand.mbc", *toy.feature_names], events, base=code)
-    np.testing.assert_array_equal(toy.feature_matrix(columns), toy.inputs(events))
+    columns = features.compute(["Bcand.mbc", *toy.feature_names], events, base=code)
+    np.testing.assert_array_equal(toy.stack(columns), toy.inputs(events))
     del columns["Bcand.pStar"]
     with pytest.raises(InputError, match=r"needs feature 'Bcand.pStar', which is not there"):
-        toy.feature_matrix(columns)
+        toy.stack(columns)
 
 
 def test_events_of_another_schema(making: ModuleType, ntuple: Path, code: Path) -> None:
@@ -312,7 +312,7 @@ def test_pickles_carry_small_models_and_point_at_large_ones(
     small = OnnxTagger(path)
     carried = pickle.dumps(small)
     assert path.read_bytes() in carried
-    monkeypatch.setattr(onnx_session, "MAX_EMBEDDED_BYTES", 10)
+    monkeypatch.setattr(sessions, "EMBED", 10)
     pointing = pickle.dumps(OnnxTagger(path))
     assert path.read_bytes() not in pointing
     assert len(pointing) < len(carried)
@@ -349,13 +349,13 @@ def test_one_session_per_process(
     making: ModuleType, ntuple: Path, code: Path, monkeypatch: pytest.MonkeyPatch, events: Any
 ) -> None:
     opened: list[str] = []
-    original = onnx_session._open_session
+    original = sessions._open
 
     def counting(content: bytes, source: str) -> Any:
         opened.append(source)
         return original(content, source)
 
-    monkeypatch.setattr(onnx_session, "_open_session", counting)
+    monkeypatch.setattr(sessions, "_open", counting)
     made = OnnxTagger(making.model(seed=101), base=code)
     found = run({"bkg": [str(ntuple)]}, Apply(made), schema=BsgammaSchema, chunksize=100)
     assert found.report.complete
@@ -367,11 +367,11 @@ def test_one_session_per_process(
 def test_a_model_missing_on_a_worker_is_an_error_and_not_lost_events(
     making: ModuleType, ntuple: Path, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    monkeypatch.setattr(onnx_session, "MAX_EMBEDDED_BYTES", 10)
+    monkeypatch.setattr(sessions, "EMBED", 10)
     path = tmp_path / "tagger.onnx"
     path.write_bytes(making.model(seed=102))
     made = OnnxTagger(path, base=code)
-    monkeypatch.setattr(onnx_session, "_SESSIONS", {})  # as on a worker
+    monkeypatch.setattr(sessions, "_SESSIONS", {})  # as on a worker
     if change == "deleted":
         path.unlink()
         message = "this worker cannot read the model"

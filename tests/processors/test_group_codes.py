@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hepdecorr.columnar import table_writer
-from hepdecorr.columnar.filesets import Dataset, expand_fileset
-from hepdecorr.columnar.group_codes import GroupCodes
-from hepdecorr.columnar.runner import run
+from hepdecorr.catalogue import load_file
+from hepdecorr.columnar import rows
+from hepdecorr.columnar.filesets import Dataset, expand
+from hepdecorr.columnar.groups import GroupCodes
+from hepdecorr.columnar.running import run
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
-from hepdecorr.registry import load_file
-from hepdecorr.table import Split, assign_folds
+from hepdecorr.table import Split, fold
 
 NUISANCES = {"mass": {"feature": "Bcand.mbc", "low": 5.2, "high": 5.29, "bins": 6, "unit": "GeV"}}
 SPLIT = Split(10, (0,), (5, 6, 7, 8, 9))
@@ -35,7 +35,7 @@ def up(events):
 def processors() -> tuple[Any, Any]:
     folder = Path(__file__).parents[2] / "processors"
     return (
-        load_file(folder / "group_codes.py").GroupCodesProcessor,
+        load_file(folder / "group_codes.py").FirstPass,
         load_file(folder / "sculpting.py").Sculpting,
     )
 
@@ -57,7 +57,7 @@ def datasets(making: ModuleType, raw: Any, tmp_path_factory: pytest.TempPathFact
     for name, arrays in raw.items():
         making.write_ntuple(folder / f"{name}.root", len(arrays["run"]), **arrays)
     spec = {"sig": {"files": "s.root", "label": "signal"}, "bkg": {"files": "b.root", "label": "background"}}
-    return expand_fileset(spec, base=folder)
+    return expand(spec, base=folder)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def apply(processor: Any, datasets: list[Dataset], *, chunksize: int = 200) -> d
 def chosen(raw: Any, *, least: float = -np.inf) -> dict[str, np.ndarray]:
     """Selected test events of both classes: inputs, runs and numbers of events."""
     every = {name: np.concatenate([raw[k][name] for k in ("s", "b")]) for name in raw["s"]}
-    keep = np.isin(assign_folds(every["run"].astype("i8")), SPLIT.test) & (every["Bcand_deltaE"] < 0)
+    keep = np.isin(fold(every["run"].astype("i8")), SPLIT.test) & (every["Bcand_deltaE"] < 0)
     rho = every["Bcand_mbc"] * every["Bcand_pStar"]
     x = np.stack([every["Bcand_deltaE"], every["Bcand_pStar"], rho], 1)
     return {"x": x[keep], "run": every["run"][keep], "event": every["event"][keep]}
@@ -82,12 +82,12 @@ def test_two_passes_over_the_test_events(
     processors: Any, datasets: Any, raw: Any, model: Path, code: Path, making: ModuleType, tmp_path: Path
 ) -> None:
     first, second = processors
-    common = {"selection": [CUT], "split": SPLIT, "group_by": ["run"], "base": code}
+    common = {"selection": [CUT], "split": SPLIT, "grouped_by": ["run"], "base": code}
     tagger = OnnxTagger(model, base=code)
     out = apply(first(taggers={"told": model}, **common), datasets)
     own = chosen(raw)
-    codes = tagger.pool_sums(out["groups"]["told"])
-    known = tagger.pool_sums(tagger.sum_member_rows(own["x"], own["run"]))
+    codes = tagger.pool(out["groups"]["told"])
+    known = tagger.pool(tagger.summed_rows(own["x"], own["run"]))
     np.testing.assert_array_equal(codes.ids, known.ids)
     np.testing.assert_array_equal(codes.mean, known.mean)
     assert sum(c["rows"] for c in out["chunks"]) == codes.counts.sum() == len(own["x"])
@@ -101,19 +101,19 @@ def test_two_passes_over_the_test_events(
     scores = tmp_path / "scores"
     made = second(
         taggers=taggers,
-        extra_scores={"told": ["kl"]},
+        scores={"told": ["kl"]},
         nuisances=NUISANCES,
-        score_table=scores,
+        folder=scores,
         groups=groups,
         **common,
     )
     out = apply(made, datasets, chunksize=90)
-    table = table_writer.write_table_manifest(
+    table = rows.finish_table(
         out["chunks"], folder=scores, columns=made.columns, datasets=datasets, provenance={}
     )
     found = table.read(["told", "told.kl", "event", "group"])
     order, wanted = np.argsort(found["event"]), np.argsort(own["event"])
-    logit = tagger.logits({"features": own["x"], "context": codes.mean_for(own["run"])})[wanted]
+    logit = tagger.logits({"features": own["x"], "context": codes.of(own["run"])})[wanted]
     np.testing.assert_array_equal(found["told"][order], logit)
     np.testing.assert_array_equal(found["told.kl"][order], np.abs(logit))
     np.testing.assert_array_equal(found["group"][order], own["run"][wanted])
@@ -127,28 +127,28 @@ def test_a_shift_keeps_the_codes(
 ) -> None:
     (code / "my_shifts.py").write_text(MY_SHIFTS)
     first, second = processors
-    common = {"selection": [CUT], "split": SPLIT, "group_by": ["run"], "base": code}
+    common = {"selection": [CUT], "split": SPLIT, "grouped_by": ["run"], "base": code}
     tagger = OnnxTagger(model, base=code)
-    codes = tagger.pool_sums(apply(first(taggers={"told": model}, **common), datasets)["groups"]["told"])
+    codes = tagger.pool(apply(first(taggers={"told": model}, **common), datasets)["groups"]["told"])
     made = second(
         taggers={"told": model},
         nuisances=NUISANCES,
         groups={"told": codes},
-        systematics={"up": "my_shifts.py:up"},
+        shifts={"up": "my_shifts.py:up"},
         **common,
     )
     out = apply(made, datasets)
     moved = {k: {**v, "Bcand_deltaE": v["Bcand_deltaE"] - np.float32(1)} for k, v in raw.items()}
     own = chosen(moved)
-    known = codes.contains(own["run"])
+    known = codes.known(own["run"])
     assert 0 < (~known).sum() < len(known)
-    context = np.where(known[:, None], codes.with_prior_fallback().mean_for(own["run"]), 0)
+    context = np.where(known[:, None], codes.with_prior().of(own["run"]), 0)
     logit = tagger.logits({"features": own["x"], "context": context})
     histogram = out["histograms"]["mass"]
     up = histogram[{"systematic": "up", "tagger": "told", "category": "pass 0.95"}].sum(flow=True).value
     assert up == np.count_nonzero(logit > 1.0)
-    flows = table_writer.compute_dataset_totals(out["chunks"])
-    told = [flow["cutflow"].get("up: without a group code", 0) for flow in flows.values()]
+    flows = rows.summaries(out["chunks"])
+    told = [flow["cutflow"].get("up: without a code of their group", 0) for flow in flows.values()]
     assert sum(told) == (~known).sum()
 
 
@@ -161,7 +161,7 @@ def test_codes_that_do_not_belong_are_refused(
     ):
         second(taggers={"told": model}, nuisances=NUISANCES, base=code)
     other = OnnxTagger(making.grouped_model(tmp_path / "other", seed=9), base=code)
-    codes = other.pool_sums(other.sum_member_rows(np.ones((4, 3)), np.arange(4)))
+    codes = other.pool(other.summed_rows(np.ones((4, 3)), np.arange(4)))
     assert isinstance(codes, GroupCodes)
     for given in (codes, codes.save(tmp_path / "codes.parquet")):
         with pytest.raises(InputError, match="codes of another tagger"):

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from coffea.nanoevents import NanoEventsFactory
 
-from hepdecorr.columnar import table_writer
-from hepdecorr.columnar.correctionlib import NuisanceThresholds
-from hepdecorr.columnar.filesets import expand_fileset
-from hepdecorr.columnar.runner import run
+from hepdecorr.card import Nuisance
+from hepdecorr.catalogue import load_file
+from hepdecorr.columnar import rows
+from hepdecorr.columnar.filesets import expand
+from hepdecorr.columnar.running import run
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.columnar.tagger import OnnxTagger
+from hepdecorr.columnar.thresholds import Thresholds
 from hepdecorr.errors import InputError
-from hepdecorr.evaluation.metrics import sculpting
-from hepdecorr.model_card import Nuisance
-from hepdecorr.registry import load_file
-from hepdecorr.samples import builtin_files
+from hepdecorr.learning import finish, train
+from hepdecorr.learning.posthoc import Chain, fitted
+from hepdecorr.samples import builtin
 from hepdecorr.table import Split, Table
-from hepdecorr.training import export_trained, train
-from hepdecorr.training.posthoc import PosthocChain, fit_chain
+from hepdecorr.validation.measures import sculpting
 
 SPLIT = Split(10, (0,), (5, 6, 7, 8, 9))
 FEATURES = ["delta_e", "e_star_gamma", "p_star_kst", "cos_kst_gamma"]  # they give m_bc away
@@ -31,7 +31,7 @@ NUISANCES = {"mass": {"feature": "m_bc", "low": 5.2, "high": 5.29, "bins": 30}}
 SPEC = {
     "type": "Tagger",
     "network": {"type": "MLP", "hidden": [16]},
-    "training": {"epochs": 4, "batch_size": 1024, "lr": 0.01},
+    "training": {"epochs": 4, "batch": 1024, "lr": 0.01},
     "posthoc": [{"type": "QuantileMap", "nuisance": "mass"}],
 }
 
@@ -46,7 +46,7 @@ def datasets() -> Any:
         name: {"files": f"builtin:bsgamma_{name}.root", "label": label}
         for name, label in (("signal", "signal"), ("continuum", "background"))
     }
-    return expand_fileset(spec, base=Path())
+    return expand(spec, base=Path())
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +57,15 @@ def models(datasets: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     )
     out = run(datasets, maker, schema=BsgammaSchema, chunksize=30_000).out
     about = {"conventions": {"schema": "BsgammaSchema"}}
-    table = table_writer.write_table_manifest(
+    table = rows.finish_table(
         out["chunks"], folder=folder / "table", columns=maker.columns, datasets=datasets, provenance=about
     )
     trained = train(SPEC, table=table, split=SPLIT, seed=1, device="cpu")
-    cuts = PosthocChain.from_config(
-        {"maps": SPEC["posthoc"], "export": "correctionlib"}, table_nuisances=["mass"]
-    )
-    fit_chain.fit(cuts, trained.method, table=table, layout=trained.layout, split=SPLIT)
+    cuts = Chain.read({"maps": SPEC["posthoc"], "into": "corrections"}, known=["mass"])
+    fitted.fit(cuts, trained.method, table=table, layout=trained.layout, split=SPLIT)
     made = {}
     for name, chain in (("graph", trained.posthoc), ("cuts", cuts), ("raw", None)):
-        made[name] = export_trained(
+        made[name] = finish(
             trained._replace(posthoc=chain),
             name=name,
             folder=folder / name,
@@ -85,13 +83,13 @@ def evaluated(
     models: dict[str, Path], datasets: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Table]:
     made = processor("sculpting").Sculpting(
-        taggers=models, nuisances=NUISANCES, split=SPLIT, score_table=tmp_path_factory.mktemp("scores")
+        taggers=models, nuisances=NUISANCES, split=SPLIT, folder=tmp_path_factory.mktemp("scores")
     )
     found = run(datasets, pickle.loads(pickle.dumps(made)), schema=BsgammaSchema, chunksize=20_000)
     assert found.report.complete
     out = found.out
-    table = table_writer.write_table_manifest(
-        out["chunks"], folder=made.score_table, columns=made.columns, datasets=datasets, provenance={}
+    table = rows.finish_table(
+        out["chunks"], folder=made.folder, columns=made.columns, datasets=datasets, provenance={}
     )
     return out["histograms"]["mass"], table
 
@@ -106,8 +104,8 @@ def test_what_lies_in_the_folders(models: dict[str, Path]) -> None:
     mapped, cut = (OnnxTagger(models[n]) for n in ("graph", "cuts"))
     assert mapped.column_names == [*FEATURES, "m_bc"]
     assert cut.column_names == FEATURES
-    assert NuisanceThresholds.from_tagger_folder(models["graph"]) is None
-    cuts = NuisanceThresholds.from_tagger_folder(models["cuts"])
+    assert Thresholds.beside(models["graph"]) is None
+    cuts = Thresholds.beside(models["cuts"])
     assert cuts is not None
     assert cuts.column_names == ["m_bc"]
 
@@ -150,7 +148,7 @@ def test_scores_of_events_are_those_of_the_table(
     own = scores["label"] == 1
     for mode in ("virtual", "eager"):
         events = NanoEventsFactory.from_root(
-            {str(builtin_files()["bsgamma_signal.root"]): "Events"},
+            {str(builtin()["bsgamma_signal.root"]): "Events"},
             schemaclass=BsgammaSchema,
             mode=mode,
             entry_stop=900,
@@ -178,7 +176,7 @@ def test_scores_of_events_are_those_of_the_table(
 def test_nuisances_that_are_missing_or_no_number(models: dict[str, Path]) -> None:
     tagger = OnnxTagger(models["graph"])
     events = NanoEventsFactory.from_root(
-        {str(builtin_files()["bsgamma_signal.root"]): "Events"}, schemaclass=BsgammaSchema, entry_stop=5
+        {str(builtin()["bsgamma_signal.root"]): "Events"}, schemaclass=BsgammaSchema, entry_stop=5
     ).events()
     columns = {name: np.ones(5) for name in FEATURES}
     with pytest.raises(InputError, match="needs feature 'm_bc', which is not there"):
@@ -186,18 +184,18 @@ def test_nuisances_that_are_missing_or_no_number(models: dict[str, Path]) -> Non
     broken = {**columns, "m_bc": np.array([5.2, 5.2, np.nan, 5.2, 5.2])}
     with pytest.raises(InputError, match=r"nuisances is not finite in row 2 \(m_bc\)"):
         tagger.logit(events, columns=broken)
-    cuts = NuisanceThresholds(models["cuts"])
+    cuts = Thresholds(models["cuts"])
     with pytest.raises(InputError, match="m_bc is not finite in 1 of 5 rows"):
-        cuts.evaluate(0.9, broken)
+        cuts.at(0.9, broken)
     with pytest.raises(InputError, match="the cuts need feature 'm_bc'"):
-        cuts.evaluate(0.9, columns)
+        cuts.at(0.9, columns)
     with pytest.raises(InputError, match=r"no cut at rejection 0\.7"):
-        cuts.evaluate(0.7, {"m_bc": np.ones(2)})
+        cuts.at(0.7, {"m_bc": np.ones(2)})
 
 
 def test_files_that_are_no_cuts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file of cuts"):
-        NuisanceThresholds(tmp_path)
+        Thresholds(tmp_path)
     (tmp_path / "corrections.json").write_text("{}")
     with pytest.raises(InputError, match="no file of correctionlib"):
-        NuisanceThresholds(tmp_path)
+        Thresholds(tmp_path)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hepdecorr.columnar import histograms, table_writer
-from hepdecorr.columnar.filesets import Dataset, expand_fileset
-from hepdecorr.columnar.runner import run
+from hepdecorr.catalogue import load_file
+from hepdecorr.columnar import histograms, rows
+from hepdecorr.columnar.filesets import Dataset, expand
+from hepdecorr.columnar.running import run
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
-from hepdecorr.registry import load_file
-from hepdecorr.table import Split, assign_folds
+from hepdecorr.table import Split, fold
 
 NUISANCES = {"mass": {"feature": "Bcand.mbc", "low": 5.2, "high": 5.29, "bins": 6, "unit": "GeV"}}
 SPLIT = Split(10, (0,), (5, 6, 7, 8, 9))
@@ -32,7 +32,7 @@ def datasets(making: ModuleType, tmp_path: Path) -> list[Dataset]:
     making.write_ntuple(tmp_path / "s.root", 300, seed=1, start=0)
     making.write_ntuple(tmp_path / "b.root", 500, seed=2, start=1000)
     spec = {"sig": {"files": "s.root", "label": "signal"}, "bkg": {"files": "b.root", "label": "background"}}
-    return expand_fileset(spec, base=tmp_path)
+    return expand(spec, base=tmp_path)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_histograms_and_scores_hold_what_the_files_hold(
     making: ModuleType, sculpting: Any, models: Any, datasets: Any, tmp_path: Path, code: Path
 ) -> None:
     options = {"nuisances": NUISANCES, "weights": ["genWeight"], "base": code}
-    made = sculpting(taggers=models, score_table=tmp_path / "scores", split=SPLIT, **options)
+    made = sculpting(taggers=models, folder=tmp_path / "scores", split=SPLIT, **options)
     out = apply(made, datasets)
     histogram = out["histograms"]["mass"]
     assert list(histogram.axes["dataset"]) == ["bkg", "sig"]
@@ -70,7 +70,7 @@ def test_histograms_and_scores_hold_what_the_files_hold(
     assert "[GeV]" in histogram.axes["mass"].label
 
     raw = making.columns(500, seed=2, start=1000)
-    test = np.isin(assign_folds(raw["run"], raw["luminosityBlock"], raw["event"]), SPLIT.test)
+    test = np.isin(fold(raw["run"], raw["luminosityBlock"], raw["event"]), SPLIT.test)
     x = np.stack([raw["Bcand_deltaE"], raw["Bcand_pStar"], raw["Bcand_mbc"] * raw["Bcand_pStar"]], axis=1)
     for name, thresholds in (("plain", {0.5: 0.0, 0.95: 1.0}), ("disco", {0.9: 0.3})):
         logit = OnnxTagger(models[name]).logits(x)
@@ -88,10 +88,10 @@ def test_histograms_and_scores_hold_what_the_files_hold(
             )
             assert expected.sum() > 0
 
-    table = table_writer.write_table_manifest(
+    table = rows.finish_table(
         out["chunks"], folder=tmp_path / "scores", columns=made.columns, datasets=datasets, provenance={}
     )
-    assert table.column_names("score") == ["plain", "disco"]
+    assert table.names("score") == ["plain", "disco"]
     assert table.column("disco").title == "DisCo"
     found = table.read(["plain", "event", "mass", "label", "weight", "dataset"])
     background = found["label"] == 0
@@ -114,10 +114,10 @@ def test_chunks_and_processes_change_nothing(
     results = []
     for name, how in (("one", {}), ("other", options)):
         made = sculpting(
-            taggers=models, nuisances=NUISANCES, selection=[cut], score_table=tmp_path / name, base=code
+            taggers=models, nuisances=NUISANCES, selection=[cut], folder=tmp_path / name, base=code
         )
         out = apply(made, datasets, **how)
-        table = table_writer.write_table_manifest(
+        table = rows.finish_table(
             out["chunks"], folder=tmp_path / name, columns=made.columns, datasets=datasets, provenance={}
         )
         results.append((out["histograms"], table))
@@ -143,11 +143,11 @@ def test_data_without_labels_fill_histograms_but_no_table(
     sculpting: Any, models: Any, making: ModuleType, tmp_path: Path, code: Path
 ) -> None:
     making.write_ntuple(tmp_path / "d.root", 100)
-    data = expand_fileset({"data": ["d.root"]}, base=tmp_path, require_labels=False)
+    data = expand({"data": ["d.root"]}, base=tmp_path, labels=False)
     out = apply(sculpting(taggers=models, nuisances=NUISANCES, base=code), data)
     assert out["histograms"]["mass"]["data", "nominal", "plain", "before", :].sum(flow=True).value == 100
     with pytest.raises(InputError, match="dataset 'data' has no label"):
-        apply(sculpting(taggers=models, nuisances=NUISANCES, base=code, score_table=tmp_path / "t"), data)
+        apply(sculpting(taggers=models, nuisances=NUISANCES, base=code, folder=tmp_path / "t"), data)
 
 
 def test_histograms_survive_the_disk(

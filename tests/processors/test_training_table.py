@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hepdecorr.columnar import table_writer
-from hepdecorr.columnar.filesets import Dataset, expand_fileset
-from hepdecorr.columnar.runner import Outcome, run
+from hepdecorr.catalogue import build
+from hepdecorr.columnar import rows
+from hepdecorr.columnar.filesets import Dataset, expand
+from hepdecorr.columnar.running import Outcome, run
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.errors import InputError
-from hepdecorr.registry import build
-from hepdecorr.table import Table, assign_folds
+from hepdecorr.table import Table, fold
 
 ROOT = Path(__file__).parents[2]
 FEATURES = ["Bcand.deltaE", "my_features.py:rho"]
@@ -33,7 +33,7 @@ def datasets(making: ModuleType, tmp_path: Path) -> list[Dataset]:
         "sig": {"files": "s.root", "label": "signal", "use": "train", "metadata": {"year": 1}},
         "bkg": {"files": "b*.root", "label": "background", "xsec": 4.0, "sumw": 1000.0},
     }
-    return expand_fileset(spec, base=tmp_path)
+    return expand(spec, base=tmp_path)
 
 
 def processor(folder: Path, code: Path, **options: Any) -> Any:
@@ -43,7 +43,7 @@ def processor(folder: Path, code: Path, **options: Any) -> Any:
         "nuisances": NUISANCES,
     }
     context = {"base": str(code), "folder": str(folder)}
-    return build({**spec, **options, **context}, namespace="hepdecorr.columnar.features", base=ROOT)
+    return build({**spec, **options, **context}, home="hepdecorr.columnar.features", base=ROOT)
 
 
 def make(folder: Path, code: Path, datasets: list[Dataset], *, chunksize: int = 120, **options: Any) -> Table:
@@ -51,7 +51,7 @@ def make(folder: Path, code: Path, datasets: list[Dataset], *, chunksize: int = 
     made = processor(folder, code, **options)
     found: Outcome = run(datasets, made, schema=BsgammaSchema, chunksize=chunksize, **running)
     assert found.report.complete
-    return table_writer.write_table_manifest(
+    return rows.finish_table(
         found.out["chunks"],
         folder=folder,
         columns=made.columns,
@@ -64,8 +64,8 @@ def test_the_table_holds_what_the_files_hold(
     making: ModuleType, tmp_path: Path, code: Path, datasets: Any
 ) -> None:
     table = make(tmp_path / "t", code, datasets, weights=["genWeight"], folds=7)
-    assert table.num_rows == 800
-    assert {r: table.column_names(r) for r in ("feature", "nuisance", "label", "weight", "id")} == {
+    assert table.rows == 800
+    assert {r: table.names(r) for r in ("feature", "nuisance", "label", "weight", "id")} == {
         "feature": FEATURES,
         "nuisance": ["mass"],
         "label": ["label"],
@@ -88,7 +88,7 @@ def test_the_table_holds_what_the_files_hold(
         "event": raw["event"],
         "label": np.repeat([1, 0], [300, 500]),
         "weight": raw["genWeight"] * np.repeat(np.float32([1, 0.004]), [300, 500]),
-        "fold": assign_folds(raw["run"], raw["luminosityBlock"], raw["event"], folds=7),
+        "fold": fold(raw["run"], raw["luminosityBlock"], raw["event"], folds=7),
     }.items():
         np.testing.assert_allclose(found[name][order], values, rtol=1e-6, err_msg=name)
     for name in (*FEATURES, "mass", "weight"):
@@ -108,7 +108,7 @@ def test_chunks_change_nothing(tmp_path: Path, code: Path, datasets: Any, chunks
     one = make(tmp_path / "one", code, datasets, selection=[CUT])
     other = make(tmp_path / "other", code, datasets, selection=[CUT], chunksize=chunksize)
     assert one.datasets == other.datasets
-    assert 0 < one.num_rows < 800
+    assert 0 < one.rows < 800
     for name, values in one.read().items():
         np.testing.assert_array_equal(values, other.read()[name], err_msg=name)
 

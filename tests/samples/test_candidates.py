@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from hepdecorr.errors import InputError
-from hepdecorr.samples.bsgamma import BsgammaOptions
+from hepdecorr.samples.bsgamma import Options
 from hepdecorr.samples.bsgamma import kinematics as kin
-from hepdecorr.samples.bsgamma.candidates import STAGES, BCandidates, find_candidates
+from hepdecorr.samples.bsgamma.candidates import STAGES, Candidates, find_candidates
 from hepdecorr.samples.bsgamma.detector import Photons, Tracks
 from hepdecorr.samples.bsgamma.layout import veto_masses
 
@@ -61,9 +61,9 @@ def perfect_decay(*, kaon_charge: int = 1, photon_scale: float = 1.0) -> tuple[T
 
 def find(
     tracks: Tracks, photons: Photons, *, events: int = 1, seed: int = 0, **options: Any
-) -> tuple[BCandidates, np.ndarray]:
+) -> tuple[Candidates, np.ndarray]:
     return find_candidates(
-        tracks, photons, num_events=events, rng=np.random.default_rng(seed), options=BsgammaOptions(**options)
+        tracks, photons, events=events, rng=np.random.default_rng(seed), options=Options(**options)
     )
 
 
@@ -155,9 +155,7 @@ def random_events(events: int, *, seed: int) -> tuple[Tracks, Photons]:
     )
 
 
-def allowed(
-    tracks: Tracks, photons: Photons, options: BsgammaOptions
-) -> dict[int, set[tuple[int, int, int]]]:
+def allowed(tracks: Tracks, photons: Photons, options: Options) -> dict[int, set[tuple[int, int, int]]]:
     """Every (kaon, pion, photon) that a loop finds, per event: the hypothesis of a pair left open."""
     lab, star = tracks.p4(), kin.to_cm(photons.p4())
     good = [i for i in range(len(star)) if 1.8 < star[i, 3] < 3.4]
@@ -188,11 +186,11 @@ def allowed(
 
 @pytest.mark.parametrize("kaon_id", [True, False])
 def test_candidates_are_those_of_a_loop(kaon_id: bool) -> None:
-    options = BsgammaOptions(de_max=2.5, mkst_window=0.8, mbc_min=4.6, kaon_id=kaon_id)
+    options = Options(de_max=2.5, mkst_window=0.8, mbc_min=4.6, kaon_id=kaon_id)
     tracks, photons = random_events(150, seed=4)
     expected = allowed(tracks, photons, options)
     found, reached = find_candidates(
-        tracks, photons, num_events=150, rng=np.random.default_rng(1), options=options
+        tracks, photons, events=150, rng=np.random.default_rng(1), options=options
     )
     assert len(found.event) > (5 if kaon_id else 20)
     for row, event in enumerate(found.event.tolist()):
@@ -207,9 +205,9 @@ def test_candidates_are_those_of_a_loop(kaon_id: bool) -> None:
 
 
 def test_one_hypothesis_a_pair_and_the_identified_kaon_first() -> None:
-    options = BsgammaOptions(de_max=5, mkst_window=5, mbc_min=0)
+    options = Options(de_max=5, mkst_window=5, mbc_min=0)
     tracks, photons = random_events(200, seed=9)
-    found, _ = find_candidates(tracks, photons, num_events=200, rng=np.random.default_rng(1), options=options)
+    found, _ = find_candidates(tracks, photons, events=200, rng=np.random.default_rng(1), options=options)
     kaon_tag, pion_tag = (np.abs(tracks.pdg_id[rows]) == 321 for rows in (found.kaon, found.pion))
     assert (kaon_tag | ~pion_tag).all()
     hadron = np.abs(tracks.pdg_id) != 13
@@ -234,7 +232,7 @@ def test_veto_masses_are_those_of_a_loop() -> None:
     event, first, count = np.unique(photons.event, return_index=True, return_counts=True)
     index = np.full(40, -1)
     index[event] = np.arange(len(event))
-    pi0, eta = veto_masses(photons, index, hard_photon=first)
+    pi0, eta = veto_masses(photons, index, hard=first)
     assert set(count.tolist()) >= {1, 2, 3}
     p4 = photons.p4()
     for row in range(len(event)):
@@ -249,4 +247,4 @@ def test_veto_masses_are_those_of_a_loop() -> None:
 )
 def test_options_out_of_range_are_named(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
-        replace(BsgammaOptions(), **bad)
+        replace(Options(), **bad)

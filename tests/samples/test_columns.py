@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hepdecorr.samples.columns import Collection, EventChunk, concatenate_chunks, round_chunk, round_mantissa
+from hepdecorr.samples.columns import Chunk, Collection, compacted, join, round_mantissa
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32).filter(lambda x: x == 0 or abs(x) > 2.0**-100)
 
 
-def chunk(events: int, *, start: int = 0) -> EventChunk:
+def chunk(events: int, *, start: int = 0) -> Chunk:
     counts = (np.arange(start, start + events) * 7) % 4
     values = np.repeat(np.arange(start, start + events), counts) + 0.123456
-    return EventChunk(
+    return Chunk(
         {"event": np.arange(start, start + events), "mass": np.full(events, 0.123456, np.float32)},
         {"Track": Collection(counts, {"pt": values.astype(np.float32)})},
     )
@@ -38,7 +38,7 @@ def test_rounding_of_known_numbers() -> None:
 
 
 def test_compacted_rounds_only_what_is_named() -> None:
-    small = round_chunk(chunk(5), {"Track_pt": 4})
+    small = compacted(chunk(5), {"Track_pt": 4})
     np.testing.assert_array_equal(small.columns["mass"], chunk(5).columns["mass"])
     before = chunk(5).collections["Track"].columns["pt"]
     after = small.collections["Track"].columns["pt"]
@@ -50,12 +50,12 @@ def test_compacted_rounds_only_what_is_named() -> None:
 def test_head_and_join_are_the_whole(cut: int) -> None:
     whole = chunk(9)
     assert len(whole.head(cut)) == cut
-    joined = concatenate_chunks([whole.head(cut), chunk(9 - cut, start=cut)])
-    assert joined.to_awkward().tolist() == whole.to_awkward().tolist()
+    joined = join([whole.head(cut), chunk(9 - cut, start=cut)])
+    assert joined.branches().tolist() == whole.branches().tolist()
 
 
 def test_branches_are_jagged_with_their_counts() -> None:
-    events = chunk(4).to_awkward()
+    events = chunk(4).branches()
     assert events.fields == ["event", "mass", "nTrack", "Track_pt"]
     assert events.nTrack.tolist() == [0, 3, 2, 1] == [len(pt) for pt in events.Track_pt.tolist()]
     assert events.Track_pt[1].tolist() == pytest.approx([1.123456] * 3)

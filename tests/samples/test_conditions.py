@@ -16,26 +16,19 @@ from hepdecorr.cli.main import app
 from hepdecorr.columnar.schemas import BsgammaSchema
 from hepdecorr.errors import InputError
 from hepdecorr.samples import read_provenance
-from hepdecorr.samples.bsgamma import (
-    BsgammaOptions,
-    Conditions,
-    GenerationSummary,
-    generate,
-    generation,
-    regenerate,
-)
+from hepdecorr.samples.bsgamma import Conditions, Options, Summary, generate, generation, regenerate
 from hepdecorr.samples.bsgamma import kinematics as kin
-from hepdecorr.samples.bsgamma.detector import simulate_detector
-from hepdecorr.samples.bsgamma.generation import BsgammaBatch, StableParticles
-from hepdecorr.samples.bsgamma.production import preselect_particles
+from hepdecorr.samples.bsgamma.detector import detect
+from hepdecorr.samples.bsgamma.generation import Batch, Particles
+from hepdecorr.samples.bsgamma.production import hopeful
 
 Load = Callable[[Path], ak.Array]
 
 CONDITIONS = Conditions(runs=4, seed=2)
 
 
-def make(out: Path, process: str, **arguments: int) -> GenerationSummary:
-    options = BsgammaOptions(conditions=CONDITIONS)
+def make(out: Path, process: str, **arguments: int) -> Summary:
+    options = Options(conditions=CONDITIONS)
     return generate(process, out=out, **{"seed": 3, "job_events": 4000, "options": options, **arguments})
 
 
@@ -50,19 +43,19 @@ def continuum(pythia: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_shifts_are_normal_and_depend_on_seed_and_run_alone() -> None:
-    shifts = Conditions(runs=3000, photon_scale=0.02, beam_shift=0.003).draw_shifts()
+    shifts = Conditions(runs=3000, photon_scale=0.02, beam_shift=0.003).shifts()
     for values, deviation in zip(shifts, (0.02, 0.003), strict=True):
         assert np.abs(values).max() < 3 * deviation
         assert kstest(values / deviation, "norm").pvalue > 1e-3
     assert abs(np.corrcoef(shifts)[0, 1]) < 0.06
-    few = Conditions(runs=7, photon_scale=0.04, beam_shift=0.003).draw_shifts()
+    few = Conditions(runs=7, photon_scale=0.04, beam_shift=0.003).shifts()
     np.testing.assert_array_equal(few.photon_scale, 2 * shifts.photon_scale[:7])
     np.testing.assert_array_equal(few.beam_shift, shifts.beam_shift[:7])
-    assert not np.isin(Conditions(runs=7, seed=2).draw_shifts().beam_shift, few.beam_shift).any()
+    assert not np.isin(Conditions(runs=7, seed=2).shifts().beam_shift, few.beam_shift).any()
 
 
 def test_numbers_of_runs_are_none_of_other_seeds_and_not_those_without_runs() -> None:
-    numbers = [Conditions(runs=99_999, seed=seed).run_number(np.array([0, 99_998])) for seed in (0, 1, 2)]
+    numbers = [Conditions(runs=99_999, seed=seed).number(np.array([0, 99_998])) for seed in (0, 1, 2)]
     flat = np.concatenate(numbers)
     assert (np.diff(flat) > 0).all()
     assert flat[0] > 2
@@ -71,10 +64,10 @@ def test_numbers_of_runs_are_none_of_other_seeds_and_not_those_without_runs() ->
 def test_signal_peaks_where_the_conditions_of_its_run_put_it(signal: Path, load: Load) -> None:
     events = load(signal)
     events = events[events.Bcand_isMatched]
-    shifts = CONDITIONS.draw_shifts()
+    shifts = CONDITIONS.shifts()
     found = {"mbc": [], "delta_e": [], "energy": []}
     for run in range(4):
-        own = events[events.run == CONDITIONS.run_number(np.int64(run))]
+        own = events[events.run == CONDITIONS.number(np.int64(run))]
         assert len(own) > 500
         np.testing.assert_allclose(own.Conditions_photonScale, shifts.photon_scale[run], rtol=1e-6)
         np.testing.assert_allclose(own.Conditions_beamShift, shifts.beam_shift[run], rtol=1e-6)
@@ -95,7 +88,7 @@ def test_both_processes_share_runs_but_no_event(signal: Path, continuum: Path, l
     keys = []
     truth = []
     for events in (load(signal), load(continuum)):
-        assert set(events.run.tolist()) == set(CONDITIONS.run_number(np.arange(4)).tolist())
+        assert set(events.run.tolist()) == set(CONDITIONS.number(np.arange(4)).tolist())
         columns = (events.run, events.Conditions_photonScale, events.Conditions_beamShift)
         truth.append(set(zip(*(column.tolist() for column in columns), strict=True)))
         ids = (events.run, events.luminosityBlock, events.event)
@@ -114,9 +107,9 @@ def test_any_number_of_workers_and_every_job_again(
     one = make(tmp_path / "one.root", process, workers=1, **asked)
     two = make(tmp_path / "two.root", process, workers=2, **asked)
     events = load(one.out)
-    assert one.num_jobs > 1
+    assert one.jobs > 1
     assert ak.array_equal(events, load(two.out))
-    assert ak.array_equal(events, ak.concatenate([regenerate(one.out, j + 1) for j in range(one.num_jobs)]))
+    assert ak.array_equal(events, ak.concatenate([regenerate(one.out, j + 1) for j in range(one.jobs)]))
     told = read_provenance(one.out)["options"]["conditions"]
     assert told == {"runs": 4, "photon_scale": 0.02, "beam_shift": 0.0025, "seed": 2}
 
@@ -137,7 +130,7 @@ def test_coffea_sees_the_conditions(signal: Path, load: Load) -> None:
 
 def test_energies_of_photons_are_scaled_and_nothing_else() -> None:
     count = 5000
-    particles = StableParticles(
+    particles = Particles(
         event=np.repeat(np.arange(count), 2),
         id=np.tile(np.array([22, 211], dtype=np.int32), count),
         mother=np.full(2 * count, 511, dtype=np.int32),
@@ -145,8 +138,8 @@ def test_energies_of_photons_are_scaled_and_nothing_else() -> None:
         p4=kin.with_mass(np.tile([0.052, 0.0, 0.0], (2 * count, 1)), np.tile([0.0, 0.1396], count)),
     )
     scale = np.where(np.arange(count) % 2, 1.3, 1.0)
-    plain = simulate_detector(particles, np.random.default_rng(1))
-    scaled = simulate_detector(particles, np.random.default_rng(1), photon_scale=scale)
+    plain = detect(particles, np.random.default_rng(1))
+    scaled = detect(particles, np.random.default_rng(1), photon_scale=scale)
     np.testing.assert_array_equal(plain[0].pt, scaled[0].pt)
     # Scaled before the threshold: more photons pass it, and those that passed are as much harder.
     assert len(scaled[1].event) > len(plain[1].event)
@@ -156,15 +149,15 @@ def test_energies_of_photons_are_scaled_and_nothing_else() -> None:
 
 def test_no_event_is_left_out_whose_photon_the_scale_lifts() -> None:
     energy = np.array([1.55, 1.55, 1.75, 1.75])
-    particles = StableParticles(
+    particles = Particles(
         event=np.arange(4),
         id=np.full(4, 22, dtype=np.int32),
         mother=np.full(4, 111, dtype=np.int32),
         signal=np.zeros(4, dtype=bool),
         p4=kin.with_mass(np.outer(energy, [1.0, 0.0, 0.0]), 0.0),
     )
-    batch = BsgammaBatch(particles, np.ones(4, dtype=np.int32), np.zeros(4, dtype=np.int64))
-    kept = preselect_particles(batch, np.array([1.0, 1.1, 1.0, 0.9]))
+    batch = Batch(particles, np.ones(4, dtype=np.int32), np.zeros(4, dtype=np.int64))
+    kept = hopeful(batch, np.array([1.0, 1.1, 1.0, 0.9]))
     assert kept.event.tolist() == [1, 2]
 
 

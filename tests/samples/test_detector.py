@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from hepdecorr.samples.bsgamma import kinematics as kin
-from hepdecorr.samples.bsgamma.detector import Photons, Tracks, identify_tracks, simulate_detector
-from hepdecorr.samples.bsgamma.generation import StableParticles
+from hepdecorr.samples.bsgamma.detector import Photons, Tracks, detect, identify
+from hepdecorr.samples.bsgamma.generation import Particles
 
 COUNT = 40_000
 
 
-def particles(pdg_id: int, *, momentum: float, theta: float = 1.2) -> StableParticles:
+def particles(pdg_id: int, *, momentum: float, theta: float = 1.2) -> Particles:
     """COUNT events of one particle that flies at `theta` in the laboratory."""
     mass = kin.TRACK_MASS.get(abs(pdg_id), 0.0)
     direction = np.array([np.sin(theta), 0.0, np.cos(theta)])
     lab = kin.with_mass(np.tile(momentum * direction, (COUNT, 1)), mass)
-    return StableParticles(
+    return Particles(
         event=np.arange(COUNT),
         id=np.full(COUNT, pdg_id, dtype=np.int32),
         mother=np.full(COUNT, 511, dtype=np.int32),
@@ -27,7 +27,7 @@ def particles(pdg_id: int, *, momentum: float, theta: float = 1.2) -> StablePart
 
 
 def seen(pdg_id: int, *, momentum: float, theta: float = 1.2) -> tuple[Tracks, Photons]:
-    return simulate_detector(particles(pdg_id, momentum=momentum, theta=theta), np.random.default_rng(5))
+    return detect(particles(pdg_id, momentum=momentum, theta=theta), np.random.default_rng(5))
 
 
 @pytest.mark.parametrize("momentum", [0.5, 3.0])
@@ -90,7 +90,7 @@ def test_what_leaves_neither_track_nor_photon(pdg_id: int) -> None:
     ],
 )
 def test_identification(species: int, expected: dict[int, float]) -> None:
-    taken_for = identify_tracks(np.full(COUNT, species, dtype=np.int32), np.random.default_rng(2))
+    taken_for = identify(np.full(COUNT, species, dtype=np.int32), np.random.default_rng(2))
     found = dict(zip(*np.unique(taken_for, return_counts=True), strict=True))
     assert set(found) == set(expected)
     for code, probability in expected.items():

@@ -37,7 +37,7 @@ def rebuilt(events: ak.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def cos_theta_b(events: ak.Array) -> np.ndarray:
     b = sum(rebuilt(events))
-    return np.asarray(b[:, 2] / kin.momentum_magnitude(b))
+    return np.asarray(b[:, 2] / kin.momentum(b))
 
 
 def helicity(events: ak.Array) -> np.ndarray:
@@ -45,7 +45,7 @@ def helicity(events: ak.Array) -> np.ndarray:
     b, kstar = kaon + pion + gamma, kaon + pion
     kaon_b, kstar_b = (kin.boost(p4, -kin.velocity(b)) for p4 in (kaon, kstar))
     rest = kin.boost(kaon_b, -kin.velocity(kstar_b))
-    scale = kin.momentum_magnitude(rest) * kin.momentum_magnitude(kstar_b)
+    scale = kin.momentum(rest) * kin.momentum(kstar_b)
     return np.asarray((rest[:, :3] * kstar_b[:, :3]).sum(axis=1) / scale)
 
 
@@ -104,8 +104,8 @@ def test_candidate_branches_follow_from_their_tracks_and_photon(
         "mKst": kin.invariant_mass(kpi),
         "EgStar": gamma[:, 3],
         "deltaE": b[:, 3] - 5.29,
-        "pStar": kin.momentum_magnitude(b),
-        "mbc": np.sqrt(5.29**2 - kin.momentum_magnitude(b) ** 2),
+        "pStar": kin.momentum(b),
+        "mbc": np.sqrt(5.29**2 - kin.momentum(b) ** 2),
         "mass": kin.invariant_mass(b),
     }
     for name, values in expected.items():

@@ -19,15 +19,8 @@ import uproot
 
 from hepdecorr.errors import InputError
 from hepdecorr.samples import read_provenance
-from hepdecorr.samples.bsgamma import (
-    BsgammaOptions,
-    GenerationSummary,
-    generate,
-    luminosity_block,
-    production,
-    regenerate,
-)
-from hepdecorr.samples.jobs import NUM_PYTHIA_SEEDS, job_seeds, map_ordered
+from hepdecorr.samples.bsgamma import Options, Summary, generate, luminosity_block, production, regenerate
+from hepdecorr.samples.jobs import PYTHIA_SEEDS, ordered, seeds
 
 pytestmark = pytest.mark.usefixtures("pythia")
 
@@ -61,7 +54,7 @@ def assert_equal(one: ak.Array, other: ak.Array) -> None:
         assert ak.array_equal(one[name], other[name], dtype_exact=True), name
 
 
-def make(out: Path, process: str = "signal", **arguments: Any) -> GenerationSummary:
+def make(out: Path, process: str = "signal", **arguments: Any) -> Summary:
     return generate(process, out=out, **{"seed": 3, "job_events": 300, **arguments})
 
 
@@ -85,7 +78,7 @@ def test_the_file_is_the_same_for_any_number_of_workers(
 ) -> None:
     one = make(tmp_path / "one.root", process, workers=1, **asked)
     two = make(tmp_path / "two.root", process, workers=2, **asked)
-    assert one.num_jobs == two.num_jobs > 2
+    assert one.jobs == two.jobs > 2
     assert one.cutflow == two.cutflow
     assert_equal(load(one.out), load(two.out))
     assert read_provenance(one.out) == read_provenance(two.out)
@@ -94,22 +87,22 @@ def test_the_file_is_the_same_for_any_number_of_workers(
 def test_every_job_can_be_made_again_alone(tmp_path: Path, load: Load) -> None:
     made = make(tmp_path / "s.root", candidates=600)
     events = load(made.out)
-    parts = [regenerate(made.out, job) for job in range(1, made.num_jobs + 1)]
-    assert made.num_jobs >= 3
+    parts = [regenerate(made.out, job) for job in range(1, made.jobs + 1)]
+    assert made.jobs >= 3
     assert_equal(ak.concatenate(parts), events)
     for job, part in enumerate(parts, start=1):
         assert set(part.luminosityBlock.tolist()) == {luminosity_block(3, job)}
     # Other events in each: no two candidates of a file are the same.
     assert len(set(events.Bcand_mbc.tolist())) > 0.99 * len(events)
-    with pytest.raises(InputError, match=f"no job {made.num_jobs + 1}; it has jobs 1 to {made.num_jobs}"):
-        regenerate(made.out, made.num_jobs + 1)
+    with pytest.raises(InputError, match=f"no job {made.jobs + 1}; it has jobs 1 to {made.jobs}"):
+        regenerate(made.out, made.jobs + 1)
     with pytest.raises(InputError, match="no job 0"):
         regenerate(made.out, 0)
 
 
 def test_a_job_of_a_compact_file_can_be_made_again(tmp_path: Path, load: Load) -> None:
     plain = make(tmp_path / "plain.root", events=500)
-    small = make(tmp_path / "small.root", events=500, options=BsgammaOptions(compact=True))
+    small = make(tmp_path / "small.root", events=500, options=Options(compact=True))
     events, rounded = load(plain.out), load(small.out)
     assert_equal(regenerate(small.out, 2), rounded[rounded.luminosityBlock == luminosity_block(3, 2)])
     # Same events, fewer digits, fewer bytes; M_bc keeps every bit.
@@ -129,8 +122,8 @@ def test_candidates_stop_at_exactly_that_many(tmp_path: Path, load: Load) -> Non
     assert_equal(events, load(all_of_it.out)[:250])
     # The events behind the file end with its last candidate: 250 per `events` is the efficiency.
     full_jobs = int(events.luminosityBlock[-1] - luminosity_block(3, 1))
-    assert some.num_events == full_jobs * 300 + int(events.event[-1]) + 1
-    assert read_provenance(some.out)["generated"] == some.num_events
+    assert some.events == full_jobs * 300 + int(events.event[-1]) + 1
+    assert read_provenance(some.out)["generated"] == some.events
 
 
 def test_events_are_unique_and_seeds_do_not_overlap(signal_file: Path, tmp_path: Path, load: Load) -> None:
@@ -152,23 +145,23 @@ def test_events_are_unique_and_seeds_do_not_overlap(signal_file: Path, tmp_path:
 
 
 def test_seeds_of_jobs_differ() -> None:
-    drawn = {job_seeds(s, stream=p, job=j)[0] for s in (1, 2) for p in (1, 2) for j in range(200)}
+    drawn = {seeds(s, stream=p, job=j)[0] for s in (1, 2) for p in (1, 2) for j in range(200)}
     assert len(drawn) == 800
     assert min(drawn) >= 1
-    assert max(drawn) <= NUM_PYTHIA_SEEDS
-    numbers = {job_seeds(s, stream=p, job=j)[1].random() for s in (1, 2) for p in (1, 2) for j in range(20)}
+    assert max(drawn) <= PYTHIA_SEEDS
+    numbers = {seeds(s, stream=p, job=j)[1].random() for s in (1, 2) for p in (1, 2) for j in range(20)}
     assert len(numbers) == 80
-    assert job_seeds(5, stream=1, job=7)[0] == job_seeds(5, stream=1, job=7)[0]
+    assert seeds(5, stream=1, job=7)[0] == seeds(5, stream=1, job=7)[0]
 
 
 def test_summary_and_provenance_tell_the_same(tmp_path: Path, load: Load) -> None:
     seen: list[int] = []
-    options = BsgammaOptions(de_max=0.3, mkst_window=0.2, kaon_id=True)
+    options = Options(de_max=0.3, mkst_window=0.2, kaon_id=True)
     made = make(tmp_path / "s.root", events=700, options=options, progress=seen.append)
     assert seen == [300, 600, 700]
     told = read_provenance(made.out)
     assert told["cutflow"] == made.cutflow
-    assert told["generated"] == told["sumw"] == made.num_events == 700
+    assert told["generated"] == told["sumw"] == made.events == 700
     assert told["options"]["de_max"] == 0.3
     assert told["asked"] == {"events": 700, "candidates": None, "job_events": 300}
     assert (told["process"], told["seed"]) == ("signal", 3)
@@ -188,7 +181,7 @@ def test_options_act_on_the_sample(tmp_path: Path, load: Load) -> None:
             "continuum",
             events=12_000,
             job_events=12_000,
-            options=BsgammaOptions(de_max=0.2, mkst_window=0.3, mbc_min=5.22),
+            options=Options(de_max=0.2, mkst_window=0.3, mbc_min=5.22),
         ).out
     )
     assert 0 < len(tight) < 0.5 * len(loose)
@@ -311,7 +304,7 @@ def test_results_come_in_order_and_lazily() -> None:
             started.append(number)
             yield number
 
-    results = map_ordered(slow_square, endless(), workers=2)
+    results = ordered(slow_square, endless(), workers=2)
     assert [next(results) for _ in range(4)] == [0, 1, 4, 9]
     results.close()
     assert len(started) < 10
@@ -319,4 +312,4 @@ def test_results_come_in_order_and_lazily() -> None:
 
 def test_a_dead_worker_is_reported() -> None:
     with pytest.raises(InputError, match="a worker process died"):
-        list(map_ordered(dies, range(3), workers=2))
+        list(ordered(dies, range(3), workers=2))

@@ -16,7 +16,7 @@ import uproot
 
 from hepdecorr import samples
 from hepdecorr.errors import InputError
-from hepdecorr.samples import GENERATORS, builtin_files, builtin_path, find_generator, read_provenance
+from hepdecorr.samples import GENERATORS, builtin, builtin_path, find_sample, read_provenance
 from hepdecorr.samples.bsgamma import PROCESSES, luminosity_block, regenerate
 from hepdecorr.samples.bsgamma.layout import COMPACT_BITS
 
@@ -24,8 +24,8 @@ NAMES = [f"bsgamma_{process}.root" for process in PROCESSES]
 
 
 def test_the_shipped_files_are_small_and_many() -> None:
-    assert sorted(builtin_files()) == sorted(NAMES)
-    assert sum(path.stat().st_size for path in builtin_files().values()) <= 8_000_000
+    assert sorted(builtin()) == sorted(NAMES)
+    assert sum(path.stat().st_size for path in builtin().values()) <= 8_000_000
     events = {}
     for name in NAMES:
         with uproot.open(builtin_path(name)) as file:
@@ -90,7 +90,7 @@ def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(InputError, match=r"did you mean 'bsgamma_signal\.root'"):
         builtin_path("bsgamma_sginal.root")
     with pytest.raises(InputError, match="did you mean 'bsgamma'"):
-        find_generator("bsgama")
+        find_sample("bsgama")
     with pytest.raises(AttributeError, match="no attribute 'tracks'"):
         samples.tracks  # noqa: B018
 
@@ -100,12 +100,12 @@ def test_unknown_names_get_the_nearest() -> None:
 def test_every_registered_sample_can_generate(name: str, tmp_path: Path) -> None:
     if name == "jets" and importlib.util.find_spec("fastjet") is None:
         pytest.skip("FastJet (extra `samples`) is not installed")
-    sample = find_generator(name)
+    sample = find_sample(name)
     for process in sample.PROCESSES:
         # What exam scores are counted in are schools.
         size = {"groups" if name == "exam-scores" else "events": 10}
         made = sample.generate(process, out=tmp_path / f"{process}.root", seed=1, **size)
-        assert made.num_events == 10
+        assert made.events == 10
         assert made.out.exists()
         assert made.cutflow
         assert read_provenance(made.out)["process"] == process

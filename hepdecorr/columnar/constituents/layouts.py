@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from hepdecorr.errors import InputError
 
 RAW, WEIGHTED = "raw", "weighted"
-PUPPI_CHOICES = ("auto", RAW, WEIGHTED)
-WEIGHT_FIELD = "puppiWeight"
+PUPPI = ("auto", RAW, WEIGHTED)
+WEIGHT = "puppiWeight"
 
 
-class ConstituentLayout(NamedTuple):
+class Layout(NamedTuple):
     """The links of a collection, link.jetIdx -> jet and link.pointer -> table, both within the event.
 
     `stored` says that pt and mass of the table are weighted as they stand.
@@ -22,36 +22,34 @@ class ConstituentLayout(NamedTuple):
     link: str
     pointer: str
     table: str
-    stored_weighted: bool
+    stored: bool
 
 
 # PFNano and BTVNano, then central NanoAOD from v15 on
-_KNOWN_LAYOUTS = (("PFCands", "pFCandsIdx", False), ("PFCand", "pfCandIdx", True))
+_KNOWN = (("PFCands", "pFCandsIdx", False), ("PFCand", "pfCandIdx", True))
 
 
-def has_branch(events: Any, collection: str, field: str) -> bool:
+def has(events: Any, collection: str, field: str) -> bool:
     """Whether the events have this branch, under a schema with collections or as a flat one."""
     if f"{collection}_{field}" in events.fields:
         return True
     return collection in events.fields and field in events.layout[collection].fields
 
 
-def find_layout(events: Any, collection: str) -> ConstituentLayout | None:
+def find(events: Any, collection: str) -> Layout | None:
     """How the events link `collection` to its constituents; None where they do not."""
-    for table, index, stored in _KNOWN_LAYOUTS:
+    for table, index, stored in _KNOWN:
         link = f"{collection}{table}"
-        if all(has_branch(events, *b) for b in ((link, "jetIdx"), (link, index), (table, "pt"))):
-            return ConstituentLayout(collection, link, index, table, stored)
+        if all(has(events, *b) for b in ((link, "jetIdx"), (link, index), (table, "pt"))):
+            return Layout(collection, link, index, table, stored)
     return None
 
 
-def require_layout(events: Any, collection: str) -> ConstituentLayout:
+def need(events: Any, collection: str) -> Layout:
     """As `find`; InputError where there is nothing."""
-    layout = find_layout(events, collection)
+    layout = find(events, collection)
     if layout is None:
-        looked = " or ".join(
-            f"{collection}{t}_jetIdx, {collection}{t}_{i}, {t}_pt" for t, i, _ in _KNOWN_LAYOUTS
-        )
+        looked = " or ".join(f"{collection}{t}_jetIdx, {collection}{t}_{i}, {t}_pt" for t, i, _ in _KNOWN)
         raise InputError(
             f"no constituents of {collection!r} in these events: neither branches {looked}; take PFNano "
             f"files, or NanoAOD v15 with FatJet, or a tagger and features that need no constituents"
@@ -59,7 +57,7 @@ def require_layout(events: Any, collection: str) -> ConstituentLayout:
     return layout
 
 
-def resolve_convention(events: Any, layout: ConstituentLayout, spec: Mapping[str, Any]) -> tuple[str, bool]:
+def convention(events: Any, layout: Layout, spec: Mapping[str, Any]) -> tuple[str, bool]:
     """What the constituents' pt and mass are, RAW or WEIGHTED, and whether the weight is yet to be applied.
 
     v15 stores weighted ones; PFNano stores raw ones, to be multiplied for jets that were clustered from
@@ -67,10 +65,10 @@ def resolve_convention(events: Any, layout: ConstituentLayout, spec: Mapping[str
     Puppi jets in PFNano.  InputError where `spec["puppi"]` asks for what the file has not.
     """
     asked = spec.get("puppi", "auto")
-    if asked not in PUPPI_CHOICES:
-        raise InputError(f"objects: puppi {asked!r}; it is {', '.join(PUPPI_CHOICES)}")
-    there = has_branch(events, layout.table, WEIGHT_FIELD)
-    if layout.stored_weighted:
+    if asked not in PUPPI:
+        raise InputError(f"objects: puppi {asked!r}; it is {', '.join(PUPPI)}")
+    there = has(events, layout.table, WEIGHT)
+    if layout.stored:
         if asked == RAW:
             raise InputError(
                 f"objects: 'puppi: raw' is not in these files: pt and mass in {layout.table} are weighted "
@@ -79,7 +77,7 @@ def resolve_convention(events: Any, layout: ConstituentLayout, spec: Mapping[str
         return WEIGHTED, False
     if asked == WEIGHTED and not there:
         raise InputError(
-            f"objects: 'puppi: weighted' wants branch '{layout.table}.{WEIGHT_FIELD}', which is not there; "
+            f"objects: 'puppi: weighted' wants branch '{layout.table}.{WEIGHT}', which is not there; "
             f"use 'puppi: auto' or 'raw', or files that have it"
         )
     unweighted = layout.collection == "Jet" or layout.collection.endswith("CHS")

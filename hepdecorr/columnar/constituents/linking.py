@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr._numba import cached_njit
 from hepdecorr.columnar.features.branches import Floats, Ints
+from hepdecorr.compiled import compiled
 
 # What `count` found wrong.
-LINKS_OK, BAD_JET, BAD_CANDIDATE = 0, 1, 2
+FINE, BAD_JET, BAD_CANDIDATE = 0, 1, 2
 
 NO_JET = -1  # what jetIdx holds for candidates of jets that were not stored
 
 
-@cached_njit
-def count_links(
+@compiled
+def count(
     link_start: Ints, jet: Ints, candidate: Ints, jet_start: Ints, table_start: Ints, counts: Ints
 ) -> tuple[int, int, int]:
     """Links of each jet into `counts` (flat jets); what is wrong, with which link, and links to no jet."""
@@ -33,11 +33,11 @@ def count_links(
             if candidate[k] < 0 or candidate[k] >= candidates:
                 return BAD_CANDIDATE, k, lost
             counts[jet_start[i] + jet[k]] += 1
-    return LINKS_OK, 0, lost
+    return FINE, 0, lost
 
 
-@cached_njit
-def group_links(
+@compiled
+def group(
     link_start: Ints, jet: Ints, candidate: Ints, jet_start: Ints, table_start: Ints, cursor: Ints, out: Ints
 ) -> None:
     """Flat places in the table, by jet and in the order of the links; `cursor` is where each jet's begin."""
@@ -49,10 +49,10 @@ def group_links(
                 cursor[j] += 1
 
 
-@cached_njit
-def order_by_pt(
-    jets: Ints, first: Ints, grouped: Ints, pt: Floats, weight: Floats, start: Ints, table_index: Ints,
-    out: Floats, dropped: Ints,
+@compiled
+def order(
+    jets: Ints, first: Ints, grouped: Ints, pt: Floats, weight: Floats, start: Ints, place: Ints, out: Floats,
+    dropped: Ints,
 ) -> int:  # fmt: skip
     """Constituents of each of `jets` by falling pt, the links' order where equal.
 
@@ -83,47 +83,47 @@ def order_by_pt(
                 falling = falling and (n == 0 or p <= own[n - 1])
                 own[n], where[n] = p, c
                 n += 1
-        _sort_by_pt(own[:n], where, falling, table_index[end:], out[end:])
+        _place(own[:n], where, falling, place[end:], out[end:])
         end += n
         start[i + 1] = end
     return end
 
 
-@cached_njit
-def _sort_by_pt(pt: Floats, source_index: Ints, is_sorted: bool, table_index: Ints, out: Floats) -> None:
+@compiled
+def _place(pt: Floats, where: Ints, falling: bool, place: Ints, out: Floats) -> None:
     for k in range(len(pt)):
         rank = k
-        if not is_sorted:
+        if not falling:
             # Comparing all with all takes vector instructions: for a jet it beats what sorts in n log n.
             rank = 0
             for j in range(len(pt)):
                 rank += 1 if pt[j] > pt[k] else 0
             for j in range(k):
                 rank += 1 if pt[j] == pt[k] else 0
-        out[rank], table_index[rank] = pt[k], source_index[k]
+        out[rank], place[rank] = pt[k], where[k]
 
 
-@cached_njit
-def gather_finite(values: NDArray[Any], indices: Ints, out: NDArray[Any]) -> int:
+@compiled
+def take(values: NDArray[Any], place: Ints, out: NDArray[Any]) -> int:
     """values[place] into out; returns the first k whose value is not finite, or -1."""
     bad = -1
-    for k in range(len(indices)):
-        value = values[indices[k]]
+    for k in range(len(place)):
+        value = values[place[k]]
         out[k] = value
         if not np.isfinite(value) and bad < 0:
             bad = k
     return bad
 
 
-@cached_njit
-def fill_charges(pdg: Ints, out: Floats) -> None:
+@compiled
+def charges(pdg: Ints, out: Floats) -> None:
     """Electric charge of each PDG id, in units of e."""
     for k in range(len(pdg)):
-        out[k] = pdg_charge(pdg[k])
+        out[k] = charge(pdg[k])
 
 
-@cached_njit
-def pdg_charge(pdg: int) -> float:
+@compiled
+def charge(pdg: int) -> float:
     """Charge of a lepton, W or hadron by the PDG's numbering scheme (Phys. Rev. D 110 (2024) 030001, 45).
 
     0 for all else, 1 and 2 among it: in tables of candidates these are CMS's forward calorimeter hits.

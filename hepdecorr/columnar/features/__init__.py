@@ -9,7 +9,7 @@
 B -> K* gamma, "bsgamma_shapes" the part of it that hardly knows M_bc) and patterns ("cleo_*"), branches as
 they are, and functions of the user, who may declare unit and title with `@feature(unit="GeV",
 title=r"$p_T$")`.  Features of a B candidate are computed in the e+e- centre-of-mass frame.  Features of jets
-("jets_atlas", "jet_shapes", "tau21", ...) take rows of `hepdecorr.columnar.object_rows`, not events;
+("jets_atlas", "jet_shapes", "tau21", ...) take rows of `hepdecorr.columnar.objects` in the place of events;
 `sources` says which of them come from a branch and which are computed, `of_constituents` whether one needs
 constituents, `fallbacks` counts what was mended.
 "hbb" and "hmumu" are sets for whole events of NanoAOD: pairs of b jets, pairs of muons.
@@ -21,52 +21,47 @@ To add a feature to the room: write the function in the module it belongs to; it
 
 from __future__ import annotations
 
-from hepdecorr.columnar.features.compute import (
+from hepdecorr.columnar.features.computing import (
     BSGAMMA,
     BSGAMMA_SHAPES,
-    FEATURE_GROUPS,
     FEATURES,
+    GROUPS,
     HBB,
     HMUMU,
     HMUMU_RATIOS,
     JETS_ATLAS,
-    compute_features,
-    compute_raw,
-    describe_feature,
-    expand_names,
+    compute,
+    describe,
+    expand,
+    raw,
 )
-from hepdecorr.columnar.features.provenance import (
-    expand_dependencies,
-    feature_fallbacks,
-    feature_sources,
-    uses_constituents,
-)
-from hepdecorr.columnar.features.registry import FeatureDescription, FeatureFunction, feature, feature_cache
+from hepdecorr.columnar.features.origins import fallbacks, of_constituents, sources, used
+from hepdecorr.columnar.features.sharing import Description, Feature, feature, shared
 
 __all__ = [
     "BSGAMMA",
     "BSGAMMA_SHAPES",
     "FEATURES",
-    "FEATURE_GROUPS",
+    "GROUPS",
     "HBB",
     "HMUMU",
     "HMUMU_RATIOS",
     "JETS_ATLAS",
-    "FeatureDescription",
-    "compute_features",
-    "compute_raw",
-    "describe_feature",
-    "expand_dependencies",
-    "expand_names",
+    "Description",
+    "compute",
+    "describe",
+    "expand",
+    "fallbacks",
     "feature",
-    "feature_cache",
-    "feature_fallbacks",
-    "feature_sources",
-    "uses_constituents",
+    "of_constituents",
+    "raw",
+    "shared",
+    "sources",
+    "used",
 ]
 
 
-def __getattr__(name: str) -> FeatureFunction:
+def __getattr__(name: str) -> Feature:
     # features.r2(events): each feature is also here under its name
     try:
         return FEATURES[name]

@@ -9,21 +9,22 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.columnar.features.registry import cached
-from hepdecorr.errors import InputError, suggest
+from hepdecorr.catalogue import suggest
+from hepdecorr.columnar.features.sharing import intermediate
+from hepdecorr.errors import InputError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # Attributes that begin with @ travel with slices and are left out of pickles.
-_OUTDATED_ATTR = "@hepdecorr_outdated"
+_OUTDATED = "@hepdecorr_outdated"
 
 
-class OutdatedBranchError(InputError):
+class OutdatedError(InputError):
     """A branch that no longer fits the events, as a shift has changed what it was made of."""
 
 
-def get_branch(events: Any, name: str) -> Any:
+def branch(events: Any, name: str) -> Any:
     """The branch 'Collection.field', or a flat 'field', as it is in the events.
 
     Without the collection a flat 'Collection_field' is taken, as uproot and coffea's BaseSchema give it.
@@ -31,8 +32,8 @@ def get_branch(events: Any, name: str) -> Any:
     behind (`outdated`).
     """
     collection, _, field = name.partition(".")
-    if why := events.attrs.get(_OUTDATED_ATTR, {}).get(name if field else name.replace("_", ".", 1)):
-        raise OutdatedBranchError(f"branch {name!r} {why}")
+    if why := events.attrs.get(_OUTDATED, {}).get(name if field else name.replace("_", ".", 1)):
+        raise OutdatedError(f"branch {name!r} {why}")
     if not field and name in events.fields:
         return events[name]
     if field and f"{collection}_{field}" in events.fields:
@@ -40,16 +41,16 @@ def get_branch(events: Any, name: str) -> Any:
     # Never as an attribute: events.FatJet.tau2 is the square of the vector's proper time, not the branch.
     if field and collection in events.fields and field in events.layout[collection].fields:
         return events[collection, field]
-    raise InputError(f"no branch {name!r}{suggest(name, branch_names(events))}")
+    raise InputError(f"no branch {name!r}{suggest(name, names(events))}")
 
 
-def mark_outdated(events: Any, reasons: Mapping[str, str]) -> Any:
+def outdated(events: Any, why: Mapping[str, str]) -> Any:
     """The events, with branches 'Collection.field' that no longer fit the rest; `branch` refuses them."""
-    attrs = {**events.attrs, _OUTDATED_ATTR: {**events.attrs.get(_OUTDATED_ATTR, {}), **reasons}}
+    attrs = {**events.attrs, _OUTDATED: {**events.attrs.get(_OUTDATED, {}), **why}}
     return ak.Array(events.layout, behavior=events.behavior, attrs=attrs)
 
 
-def branch_names(events: Any) -> list[str]:
+def names(events: Any) -> list[str]:
     """Every branch of the events, as 'Collection.field' or 'field'."""
     found = []
     for name in events.fields:
@@ -58,7 +59,7 @@ def branch_names(events: Any) -> list[str]:
     return found
 
 
-def validate_scalars(values: Any, *, length: int) -> NDArray[Any]:
+def numbers(values: Any, *, length: int) -> NDArray[Any]:
     """`values` as a numpy array with one number for each of `length` events.
 
     Raises InputError for missing values (also where none happens to be missing: the next chunk may have
@@ -71,7 +72,7 @@ def validate_scalars(values: Any, *, length: int) -> NDArray[Any]:
     except (TypeError, ValueError):
         raise InputError(f"not an array but {type(values).__name__}") from None
     kind = ak.type(layout)
-    if ak.types.OptionType in {type(t) for t in _iter_nested_types(kind.content)}:
+    if ak.types.OptionType in {type(t) for t in _nest(kind.content)}:
         raise InputError(f"values may be missing (type {kind}); say what a missing one is with ak.fill_none")
     if layout.purelist_depth != 1 or layout.is_record or ak.fields(layout):
         raise InputError(f"not one number per event but {kind}; pick or reduce to one")
@@ -83,19 +84,19 @@ def validate_scalars(values: Any, *, length: int) -> NDArray[Any]:
     return np.asarray(array)
 
 
-@cached
-def read_scalars(events: Any, name: str) -> Floats:
+@intermediate
+def per_event(events: Any, name: str) -> Floats:
     """A branch with one number per event, float64."""
     try:
-        return validate_scalars(get_branch(events, name), length=len(events)).astype(np.float64)
+        return numbers(branch(events, name), length=len(events)).astype(np.float64)
     except InputError as err:
-        raise _with_branch_name(name, err) from None
+        raise _about(name, err) from None
 
 
-@cached
-def read_jagged(events: Any, name: str) -> tuple[Ints, Floats]:
+@intermediate
+def jagged(events: Any, name: str) -> tuple[Ints, Floats]:
     """A branch with a list per event: offsets (events + 1, from 0) and the flat finite values, float64."""
-    start, content = read_flat(events, name)
+    start, content = flat(events, name)
     values = content.astype(np.float64)
     if not np.isfinite(values).all():
         row = int(np.searchsorted(start, np.flatnonzero(~np.isfinite(values))[0], side="right")) - 1
@@ -103,28 +104,28 @@ def read_jagged(events: Any, name: str) -> tuple[Ints, Floats]:
     return start, values
 
 
-def read_flat(events: Any, name: str) -> tuple[Ints, NDArray[Any]]:
+def flat(events: Any, name: str) -> tuple[Ints, NDArray[Any]]:
     """A branch with a list per event: offsets (events + 1, from 0) and the flat numbers as they are stored.
 
     They are not looked at: they may be NaN.
     """
-    layout = strip_indirection(ak.to_layout(get_branch(events, name)), name)
+    layout = strip(ak.to_layout(branch(events, name)), name)
     if not layout.is_list:
         raise InputError(f"branch {name!r}: not a list per event but {ak.type(layout)}")
     lists = layout.to_ListOffsetArray64(start_at_zero=True)
     start = np.asarray(lists.offsets.data, dtype=np.int64)
-    content = ak.to_numpy(strip_indirection(lists.content, name)[: start[-1]], allow_missing=False)
+    content = ak.to_numpy(strip(lists.content, name)[: start[-1]], allow_missing=False)
     if content.dtype.kind not in "biuf" or content.ndim != 1:
         raise InputError(f"branch {name!r}: not a list of numbers per event but {ak.type(layout)}")
     return start, content
 
 
-def read_columns(events: Any, collection: str, *fields: str) -> tuple[Ints, list[Floats]]:
+def columns(events: Any, collection: str, *fields: str) -> tuple[Ints, list[Floats]]:
     """Offsets of a collection (events + 1, from 0) and the flat values of some of its fields."""
-    start = np.concatenate([[0], np.cumsum(count_objects(events, collection))])
+    start = np.concatenate([[0], np.cumsum(counts(events, collection))])
     values = []
     for field in fields:
-        own, flat = read_jagged(events, f"{collection}.{field}")
+        own, flat = jagged(events, f"{collection}.{field}")
         # Flat branches need not agree with each other or with the counter, and compiled loops do not look.
         if not np.array_equal(own, start):
             raise InputError(f"branch {collection + '.' + field!r} has other lengths than the collection")
@@ -132,27 +133,27 @@ def read_columns(events: Any, collection: str, *fields: str) -> tuple[Ints, list
     return start, values
 
 
-@cached
-def count_objects(events: Any, collection: str) -> Ints:
+@intermediate
+def counts(events: Any, collection: str) -> Ints:
     """How many entries the collection has in each event; reads the counter alone where there is one."""
     if collection in events.fields:
-        return validate_scalars(ak.num(events[collection], axis=1), length=len(events)).astype(np.int64)
+        return numbers(ak.num(events[collection], axis=1), length=len(events)).astype(np.int64)
     if f"n{collection}" in events.fields:
-        return read_scalars(events, f"n{collection}").astype(np.int64)
+        return per_event(events, f"n{collection}").astype(np.int64)
     flat = [field for field in events.fields if field.startswith(f"{collection}_")]
     if not flat:
         raise InputError(f"no collection {collection!r}{suggest(collection, events.fields)}")
-    return np.diff(read_jagged(events, flat[0])[0])
+    return np.diff(jagged(events, flat[0])[0])
 
 
-@cached
-def read_index(events: Any, name: str, collection: str) -> Ints:
+@intermediate
+def index(events: Any, name: str, collection: str) -> Ints:
     """A branch that points into the collection of the same event; InputError if it points outside."""
-    found = validate_scalars(get_branch(events, name), length=len(events)).astype(np.int64)
-    outside = (found < 0) | (found >= count_objects(events, collection))
+    found = numbers(branch(events, name), length=len(events)).astype(np.int64)
+    outside = (found < 0) | (found >= counts(events, collection))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
-        there = int(count_objects(events, collection)[row])
+        there = int(counts(events, collection)[row])
         raise InputError(
             f"branch {name!r} points at {collection} {found[row]} in row {row}, which has {there}; "
             f"drop such events or mend the branch"
@@ -160,7 +161,7 @@ def read_index(events: Any, name: str, collection: str) -> Ints:
     return found
 
 
-def strip_indirection(layout: Any, name: str) -> Any:
+def strip(layout: Any, name: str) -> Any:
     """The layout without indirection; InputError that names the branch where values may be missing."""
     while layout.is_indexed and not layout.is_option:
         layout = layout.project()
@@ -169,11 +170,11 @@ def strip_indirection(layout: Any, name: str) -> Any:
     return layout
 
 
-def _iter_nested_types(array_type: Any) -> Any:
-    yield array_type
-    if hasattr(array_type, "content"):
-        yield from _iter_nested_types(array_type.content)
+def _nest(kind: Any) -> Any:
+    yield kind
+    if hasattr(kind, "content"):
+        yield from _nest(kind.content)
 
 
-def _with_branch_name(name: str, err: InputError) -> InputError:
+def _about(name: str, err: InputError) -> InputError:
     return err if repr(name) in str(err) else InputError(f"branch {name!r}: {err}")

@@ -15,48 +15,48 @@ import awkward as ak
 import numpy as np
 
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.jet_momenta import ConstituentMomenta, constituent_momenta
-from hepdecorr.columnar.features.registry import cached
-from hepdecorr.columnar.features.stored_substructure import jet_radius
+from hepdecorr.columnar.features.jet_momenta import Momenta, momenta
+from hepdecorr.columnar.features.jet_stored import radius
+from hepdecorr.columnar.features.sharing import intermediate
 from hepdecorr.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 # So large that a jet's constituents end in one jet again.
-INCLUSIVE_RADIUS = 10.0
+ALL = 10.0
 
 # With its cluster sequence a jet of 60 constituents holds 25 kB: 50 MB a batch.
-BATCH_SIZE = 2048
+BATCH = 2048
 
 Z_CUT = 0.1
 
 
-@cached
-def jet_njettiness(rows: Any) -> Floats:
+@intermediate
+def njettiness(rows: Any) -> Floats:
     """tau_1 to tau_4 from the constituents, shape (rows, 4); see `jet_prongs`."""
-    return compute_njettiness(constituent_momenta(rows), radius=jet_radius(rows))
+    return njettiness_of(momenta(rows), radius=radius(rows))
 
 
-@cached
-def jet_groomed_mass(rows: Any) -> Floats:
+@intermediate
+def groomed_mass(rows: Any) -> Floats:
     """Soft-drop mass from the constituents [GeV]; see `jet_splittings.softdrop_mass`."""
-    return compute_groomed_mass(constituent_momenta(rows), radius=jet_radius(rows))
+    return groomed_mass_of(momenta(rows), radius=radius(rows))
 
 
-@cached
-def jet_kt_subjets(rows: Any) -> Floats:
+@intermediate
+def kt_subjets(rows: Any) -> Floats:
     """Four-momenta of the two exclusive kT subjets, shape (rows, 2, 4): px, py, pz, e [GeV].
 
     Zeros for jets with fewer than two constituents.
     """
-    return compute_kt_subjets(constituent_momenta(rows))
+    return kt_subjets_of(momenta(rows))
 
 
-def compute_njettiness(momenta: ConstituentMomenta, *, radius: float) -> Floats:
+def njettiness_of(parts: Momenta, *, radius: float) -> Floats:
     """tau_1 to tau_4 from flat momenta, shape (jets, 4); tau_N is 0 for up to N constituents."""
 
     def some(jets: ak.Array) -> Floats:
-        sequence = _cluster_jets(jets, "cambridge_algorithm")
+        sequence = _cluster(jets, "cambridge_algorithm")
         found = sequence.njettiness(
             measure_definition="NormalizedMeasure",
             axes_definition="OnePass_KT_Axes",
@@ -67,52 +67,48 @@ def compute_njettiness(momenta: ConstituentMomenta, *, radius: float) -> Floats:
         # The buffer belongs to the sequence, which is gone at the end of this function.
         return np.array(found, dtype=np.float64, copy=True)
 
-    taus = _map_jet_batches(momenta, some, min_constituents=1, shape=(4,))
-    few = np.diff(momenta.start)[:, np.newaxis] <= np.arange(1, 5)
+    taus = _each(parts, some, least=1, shape=(4,))
+    few = np.diff(parts.start)[:, np.newaxis] <= np.arange(1, 5)
     return np.where(few, 0.0, np.maximum(taus, 0.0))
 
 
-def compute_groomed_mass(momenta: ConstituentMomenta, *, radius: float) -> Floats:
+def groomed_mass_of(parts: Momenta, *, radius: float) -> Floats:
     """Soft-drop mass from flat momenta, shape (jets,) [GeV]; 0 without constituents."""
 
     def some(jets: ak.Array) -> Floats:
-        sequence = _cluster_jets(jets, "cambridge_algorithm")
+        sequence = _cluster(jets, "cambridge_algorithm")
         found = sequence.exclusive_jets_softdrop_grooming(
             njets=1, beta=0.0, symmetry_cut=Z_CUT, symmetry_measure="scalar_z", R0=radius
         )
         return np.array(found["msoftdrop"], dtype=np.float64, copy=True)
 
     # FastJet gives a negative square of the mass, which is rounding, as a negative mass.
-    return np.maximum(_map_jet_batches(momenta, some, min_constituents=1, shape=()), 0.0)
+    return np.maximum(_each(parts, some, least=1, shape=()), 0.0)
 
 
-def compute_kt_subjets(momenta: ConstituentMomenta) -> Floats:
+def kt_subjets_of(parts: Momenta) -> Floats:
     """The two exclusive kT subjets from flat momenta, shape (jets, 2, 4)."""
 
     def some(jets: ak.Array) -> Floats:
-        sequence = _cluster_jets(jets, "kt_algorithm")
+        sequence = _cluster(jets, "kt_algorithm")
         # `exclusive_jets` gives the same, but warns at every call, whatever the algorithm.
         found = sequence.exclusive_subjets(sequence.inclusive_jets(), nsub=2)
         flat = [np.asarray(ak.flatten(found[name])).reshape(-1, 2) for name in ("px", "py", "pz", "E")]
         return np.stack(flat, axis=-1).astype(np.float64)
 
-    return _map_jet_batches(momenta, some, min_constituents=2, shape=(2, 4))
+    return _each(parts, some, least=2, shape=(2, 4))
 
 
-def _map_jet_batches(
-    momenta: ConstituentMomenta,
-    compute_batch: Callable[[ak.Array], Floats],
-    *,
-    min_constituents: int,
-    shape: tuple[int, ...],
+def _each(
+    parts: Momenta, some: Callable[[ak.Array], Floats], *, least: int, shape: tuple[int, ...]
 ) -> Floats:
     """`some` of all jets with `least` constituents, in batches that bound the memory; 0 for the others."""
-    counts = np.diff(momenta.start)
+    counts = np.diff(parts.start)
     out = np.zeros((len(counts), *shape))
-    places = np.flatnonzero(counts >= min_constituents)
-    for first in range(0, len(places), BATCH_SIZE):
-        here = places[first : first + BATCH_SIZE]
-        found = compute_batch(_to_fastjet(momenta, here))
+    places = np.flatnonzero(counts >= least)
+    for first in range(0, len(places), BATCH):
+        here = places[first : first + BATCH]
+        found = some(_jets(parts, here))
         if found.shape != (len(here), *shape):
             raise InputError(
                 f"FastJet gave an array of shape {found.shape} for {len(here)} jets; the constituents of one "
@@ -122,24 +118,24 @@ def _map_jet_batches(
     return out
 
 
-def _to_fastjet(momenta: ConstituentMomenta, indices: Ints) -> ak.Array:
+def _jets(parts: Momenta, places: Ints) -> ak.Array:
     """The jets at these places as FastJet wants them."""
-    counts = np.diff(momenta.start)
+    counts = np.diff(parts.start)
     wanted = np.zeros(len(counts), dtype=bool)
-    wanted[indices] = True
+    wanted[places] = True
     flat = np.repeat(wanted, counts)
-    columns = {"px": momenta.x, "py": momenta.y, "pz": momenta.z, "E": momenta.e}
+    columns = {"px": parts.x, "py": parts.y, "pz": parts.z, "E": parts.e}
     record = ak.zip({name: values[flat] for name, values in columns.items()}, with_name="Momentum4D")
-    return ak.unflatten(record, counts[indices])
+    return ak.unflatten(record, counts[places])
 
 
-def _cluster_jets(jets: ak.Array, algorithm: str) -> Any:
-    fastjet = _import_fastjet()
-    return fastjet.ClusterSequence(jets, fastjet.JetDefinition(getattr(fastjet, algorithm), INCLUSIVE_RADIUS))
+def _cluster(jets: ak.Array, algorithm: str) -> Any:
+    fastjet = _fastjet()
+    return fastjet.ClusterSequence(jets, fastjet.JetDefinition(getattr(fastjet, algorithm), ALL))
 
 
 @functools.cache
-def _import_fastjet() -> Any:
+def _fastjet() -> Any:
     try:
         import fastjet
         from fastjet import _swig

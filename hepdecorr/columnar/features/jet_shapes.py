@@ -12,21 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from hepdecorr._numba import cached_njit
 from hepdecorr.columnar.features.branches import Floats, Ints
-from hepdecorr.columnar.features.event_shapes import compute_fox_wolfram_ratios, compute_lower_eigenvalues
-from hepdecorr.columnar.features.jet_momenta import (
-    MASSLESS_FRACTION,
-    ConstituentMomenta,
-    JetMomenta,
-    constituent_momenta,
-    jet_four_momenta,
-    rest_frame_momenta,
-)
-from hepdecorr.columnar.features.registry import cached, feature
+from hepdecorr.columnar.features.fox_wolfram import ratios_of
+from hepdecorr.columnar.features.jet_momenta import LIGHT, Momenta, Sums, momenta, resting, sums
+from hepdecorr.columnar.features.sharing import feature, intermediate
+from hepdecorr.columnar.features.tensors import lower_eigenvalues_of
+from hepdecorr.compiled import compiled
 
 # As for a mass: a sum that is lighter by this has no shape but rounding.
-_MIN_TRACE_FRACTION = 1e-14
+_FLAT = 1e-14
 
 
 @feature(title=r"$P$")
@@ -37,7 +31,7 @@ def planar_flow(rows: Any) -> Floats:
     1 / m cancels): from 0 (two prongs, a line) to 1 (round).  0 for fewer than three constituents, and where
     all fly along the axis (0 / 0).
     """
-    return axis_shapes(rows)[:, 0]
+    return about_axis(rows)[:, 0]
 
 
 @feature(title=r"$\tau_{-2}$")
@@ -49,7 +43,7 @@ def angularity(rows: Any) -> Floats:
     axis, where it diverges, is left out, as in ATLAS's code.  0 for fewer than two constituents and where
     the constituents' sum is massless (0 / 0).
     """
-    return axis_shapes(rows)[:, 1]
+    return about_axis(rows)[:, 1]
 
 
 @feature(title=r"$R_2$")
@@ -60,8 +54,8 @@ def jet_r2(rows: Any) -> Floats:
     0 for one and where there is no rest frame (massless sum).  ATLAS's FoxWolfram20 leaves out the pairs of
     a constituent with itself.
     """
-    frame = rest_frame_momenta(rows)
-    return compute_fox_wolfram_ratios(frame.x, frame.y, frame.z, p=frame.p, start=frame.start)[:, 2]
+    frame = resting(rows)
+    return ratios_of(frame.x, frame.y, frame.z, p=frame.p, start=frame.start)[:, 2]
 
 
 @feature(title=r"$A_\mathrm{jet}$")
@@ -70,7 +64,7 @@ def jet_aplanarity(rows: Any) -> Floats:
 
     0 for one constituent and where there is no rest frame (massless sum).
     """
-    return 1.5 * _rest_frame_eigenvalues(rows)[:, 1]
+    return 1.5 * _lower(rows)[:, 1]
 
 
 @feature(title=r"$S_\mathrm{jet}$")
@@ -79,31 +73,31 @@ def jet_sphericity(rows: Any) -> Floats:
 
     0 for one constituent and where there is no rest frame (massless sum).
     """
-    lower = _rest_frame_eigenvalues(rows)
+    lower = _lower(rows)
     return 1.5 * (lower[:, 0] + lower[:, 1])
 
 
-@cached
-def axis_shapes(rows: Any) -> Floats:
+@intermediate
+def about_axis(rows: Any) -> Floats:
     """Planar flow and angularity, shape (rows, 2)."""
-    return compute_axis_shapes(constituent_momenta(rows), jet_four_momenta(rows))
+    return about_axis_of(momenta(rows), sums(rows))
 
 
-def compute_axis_shapes(momenta: ConstituentMomenta, jets: JetMomenta) -> Floats:
+def about_axis_of(parts: Momenta, total: Sums) -> Floats:
     """Planar flow and angularity from flat momenta and their sums, shape (jets, 2)."""
-    out = np.zeros((len(jets.e), 2))
-    _fill_axis_shapes(momenta.start, momenta.x, momenta.y, momenta.z, momenta.e, *jets, out)
+    out = np.zeros((len(total.e), 2))
+    _about_axis(parts.start, parts.x, parts.y, parts.z, parts.e, *total, out)
     return out
 
 
-@cached
-def _rest_frame_eigenvalues(rows: Any) -> Floats:
-    frame = rest_frame_momenta(rows)
-    return compute_lower_eigenvalues(frame.x, frame.y, frame.z, start=frame.start)
+@intermediate
+def _lower(rows: Any) -> Floats:
+    frame = resting(rows)
+    return lower_eigenvalues_of(frame.x, frame.y, frame.z, start=frame.start)
 
 
-@cached_njit
-def _fill_axis_shapes(
+@compiled
+def _about_axis(
     start: Ints,
     x: Floats,
     y: Floats,
@@ -144,7 +138,7 @@ def _fill_axis_shapes(
             if below > 0.0:
                 angular += e[k] * (across / (p * p)) ** 2 / below**3
         trace = uu + vv
-        if n > 2 and trace > _MIN_TRACE_FRACTION * se[i]:
+        if n > 2 and trace > _FLAT * se[i]:
             out[i, 0] = min(max(4.0 * (uu * vv - uv * uv) / (trace * trace), 0.0), 1.0)
-        if mass[i] > MASSLESS_FRACTION * se[i]:
+        if mass[i] > LIGHT * se[i]:
             out[i, 1] = angular / mass[i]

@@ -6,18 +6,10 @@ The protected variable is M_bc (`Bcand_mbc`).  Numbers of the detector in `detec
 
 from __future__ import annotations
 
-from hepdecorr.samples.bsgamma.candidates import BsgammaOptions
+from hepdecorr.samples.bsgamma.candidates import Options
 from hepdecorr.samples.bsgamma.conditions import Conditions
 from hepdecorr.samples.bsgamma.generation import PROCESSES
 from hepdecorr.samples.bsgamma.production import generate, regenerate
-from hepdecorr.samples.production import GenerationSummary, luminosity_block
+from hepdecorr.samples.production import Summary, luminosity_block
 
-__all__ = [
-    "PROCESSES",
-    "BsgammaOptions",
-    "Conditions",
-    "GenerationSummary",
-    "generate",
-    "luminosity_block",
-    "regenerate",
-]
+__all__ = ["PROCESSES", "Conditions", "Options", "Summary", "generate", "luminosity_block", "regenerate"]

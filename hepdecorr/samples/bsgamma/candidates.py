@@ -22,7 +22,7 @@ STAGES = ("generated", "hard photon", "K pi pair", "K*0 mass", "Delta E", "M_bc"
 
 
 @dataclass(frozen=True)
-class BsgammaOptions:
+class Options:
     """What is kept of the generated events, and how it is stored.
 
     de_max: |Delta E| below, GeV; mkst_window: |m(K pi) - 0.896| below, GeV; mbc_min: M_bc above, GeV;
@@ -51,7 +51,7 @@ class BsgammaOptions:
             raise InputError(f"mbc_min must lie in [0, {kin.BEAM_STAR}) GeV, not {self.mbc_min}")
 
 
-class BCandidates(NamedTuple):
+class Candidates(NamedTuple):
     """Chosen candidates, at most one an event, events in order.
 
     kaon, pion, photon: rows in Tracks and Photons; b: four-vectors (n, 4) in the CM frame; mass_kpi,
@@ -72,15 +72,15 @@ class BCandidates(NamedTuple):
 
 
 def find_candidates(
-    tracks: Tracks, photons: Photons, *, num_events: int, rng: np.random.Generator, options: BsgammaOptions
-) -> tuple[BCandidates, NDArray[np.int8]]:
+    tracks: Tracks, photons: Photons, *, events: int, rng: np.random.Generator, options: Options
+) -> tuple[Candidates, NDArray[np.int8]]:
     """Candidates of `events` events, and the stage (index in STAGES) that each event reached."""
-    reached = np.zeros(num_events, dtype=np.int8)
+    reached = np.zeros(events, dtype=np.int8)
     photon_star = kin.to_cm(photons.p4())
-    hardest = _hardest_photon(photons, photon_star[:, 3], num_events=num_events)
+    hardest = _hardest_photon(photons, photon_star[:, 3], events=events)
     reached[hardest >= 0] = 1
 
-    kaon, pion = _pair_tracks(tracks, hardest >= 0, rng=rng, kaon_id=options.kaon_id)
+    kaon, pion = _pairs(tracks, hardest >= 0, rng=rng, kaon_id=options.kaon_id)
     reached[tracks.event[kaon]] = 2
 
     lab = tracks.p4()
@@ -94,10 +94,7 @@ def find_candidates(
     photon = hardest[tracks.event[kaon]]
     b = kpi + photon_star[photon]
     delta_e = b[:, 3] - kin.BEAM_STAR
-    mbc, corrected = (
-        _beam_constrained_mass(b),
-        _beam_constrained_mass(_rescale_photon(kpi, photon_star[photon])),
-    )
+    mbc, corrected = _mbc(b), _mbc(_rescaled(kpi, photon_star[photon]))
     balanced = np.abs(delta_e) < options.de_max
     reached[tracks.event[kaon[balanced]]] = 4
 
@@ -105,10 +102,10 @@ def find_candidates(
     above = mbc.astype(np.float32) > np.float32(options.mbc_min)
     if options.keep_either:
         above |= corrected.astype(np.float32) > np.float32(options.mbc_min)
-    chosen, multiplicity = _choose_candidate(tracks.event[kaon], balanced & above, rng=rng)
+    chosen, multiplicity = _choose(tracks.event[kaon], balanced & above, rng=rng)
     event = tracks.event[kaon[chosen]]
     reached[event] = 5
-    found = BCandidates(
+    found = Candidates(
         event=event,
         kaon=kaon[chosen],
         pion=pion[chosen],
@@ -124,22 +121,22 @@ def find_candidates(
     return found, reached
 
 
-def _hardest_photon(photons: Photons, energy: kin.Floats, *, num_events: int) -> NDArray[np.int64]:
+def _hardest_photon(photons: Photons, energy: kin.Floats, *, events: int) -> NDArray[np.int64]:
     """Row of the hardest photon in the window of E*, -1 for an event without one."""
     window = np.flatnonzero((energy > PHOTON_STAR_MIN) & (energy < PHOTON_STAR_MAX))
     order = window[np.lexsort((-energy[window], photons.event[window]))]
     event, first = np.unique(photons.event[order], return_index=True)
-    hardest = np.full(num_events, -1)
+    hardest = np.full(events, -1)
     hardest[event] = order[first]
     return hardest
 
 
-def _pair_tracks(
-    tracks: Tracks, event_mask: NDArray[np.bool_], *, rng: np.random.Generator, kaon_id: bool
+def _pairs(
+    tracks: Tracks, wanted: NDArray[np.bool_], *, rng: np.random.Generator, kaon_id: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of kaon and pion for every pair of opposite charges in the wanted events."""
     species = np.abs(tracks.pdg_id)
-    usable = event_mask[tracks.event] & ((species == 321) | (species == 211))
+    usable = wanted[tracks.event] & ((species == 321) | (species == 211))
     kaons = np.flatnonzero(usable & ((species == 321) | (not kaon_id)))
     pions = np.flatnonzero(usable & ((species == 211) | (not kaon_id)))
     start = np.searchsorted(tracks.event[pions], tracks.event[kaons], side="left")
@@ -156,22 +153,22 @@ def _pair_tracks(
     return kaon[keep], pion[keep]
 
 
-def _beam_constrained_mass(b: kin.Floats) -> kin.Floats:
-    return kin.safe_sqrt(kin.BEAM_STAR**2 - (b[:, :3] ** 2).sum(axis=1))
+def _mbc(b: kin.Floats) -> kin.Floats:
+    return kin.root(kin.BEAM_STAR**2 - (b[:, :3] ** 2).sum(axis=1))
 
 
-def _rescale_photon(kpi: kin.Floats, photon: kin.Floats) -> kin.Floats:
+def _rescaled(kpi: kin.Floats, photon: kin.Floats) -> kin.Floats:
     """The B with the photon's energy set to E_beam - E_Kpi, as Belle corrects M_bc for leakage."""
     return kpi + photon * ((kin.BEAM_STAR - kpi[:, 3]) / photon[:, 3])[:, None]
 
 
-def _choose_candidate(
-    event: NDArray[np.int64], mask: NDArray[np.bool_], *, rng: np.random.Generator
+def _choose(
+    event: NDArray[np.int64], passing: NDArray[np.bool_], *, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """One passing row an event at random, and how many there were.
 
     To rank by Delta E or the K*0 mass instead would leave steps at the edges of the preferred window.
     """
-    shuffled = rng.permutation(np.flatnonzero(mask))
+    shuffled = rng.permutation(np.flatnonzero(passing))
     _, first, multiplicity = np.unique(event[shuffled], return_index=True, return_counts=True)
     return shuffled[first], multiplicity

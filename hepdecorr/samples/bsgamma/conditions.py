@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from hepdecorr.errors import InputError
 from hepdecorr.samples.bsgamma.kinematics import Floats
-from hepdecorr.samples.production import BLOCKS_PER_SEED, NUM_SEED_OFFSETS
+from hepdecorr.samples.production import BLOCKS, SEEDS_APART
 
 # Further, most pairs would lie below the threshold of B anti-B, 10 MeV under the nominal energy of a beam.
 BEAM_SHIFT_MAX = 0.003
 PHOTON_SCALE_MAX = 0.1
 # A shift is drawn again where it is further off than this many standard deviations.
-MAX_PULL = 3.0
+WITHIN = 3.0
 # The stream of random numbers that the shifts of runs come from; 1 and 2 are those of the processes.
-_RANDOM_STREAM = 3
+_STREAM = 3
 
 
-class ConditionShifts(NamedTuple):
+class Shifts(NamedTuple):
     """The hidden conditions of all runs, one entry each: relative scale, energy in GeV."""
 
     photon_scale: Floats
@@ -49,10 +49,8 @@ class Conditions:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.runs < BLOCKS_PER_SEED:
-            raise InputError(
-                f"runs must lie in [1, {BLOCKS_PER_SEED - 1}], not {self.runs}; leave it out for no runs"
-            )
+        if not 1 <= self.runs < BLOCKS:
+            raise InputError(f"runs must lie in [1, {BLOCKS - 1}], not {self.runs}; leave it out for no runs")
         for name, high, unit in (
             ("photon_scale", PHOTON_SCALE_MAX, ""),
             ("beam_shift", BEAM_SHIFT_MAX, " GeV"),
@@ -62,27 +60,25 @@ class Conditions:
         if self.seed < 0:
             raise InputError(f"the seed of conditions must not be negative, but is {self.seed}")
 
-    def run_number(self, run: NDArray[np.int64]) -> NDArray[np.int64]:
+    def number(self, run: NDArray[np.int64]) -> NDArray[np.int64]:
         """The branch `run` of runs counted from 0: never 1 or 2, and other numbers for another seed."""
-        return (1 + self.seed % NUM_SEED_OFFSETS) * BLOCKS_PER_SEED + 1 + run
+        return (1 + self.seed % SEEDS_APART) * BLOCKS + 1 + run
 
-    def draw_shifts(self) -> ConditionShifts:
+    def shifts(self) -> Shifts:
         """The shifts of all runs."""
-        pulls = _draw_pulls(self.seed, self.runs)
-        return ConditionShifts(self.photon_scale * pulls[:, 0], self.beam_shift * pulls[:, 1])
+        pulls = _pulls(self.seed, self.runs)
+        return Shifts(self.photon_scale * pulls[:, 0], self.beam_shift * pulls[:, 1])
 
 
 @cache
-def _draw_pulls(seed: int, runs: int) -> Floats:
+def _pulls(seed: int, runs: int) -> Floats:
     """Standard normal numbers (runs, 2) within three deviations, a row of which depends on no other."""
-    return np.stack(
-        [_draw_pull(np.random.SeedSequence(seed, spawn_key=(_RANDOM_STREAM, run))) for run in range(runs)]
-    )
+    return np.stack([_pull(np.random.SeedSequence(seed, spawn_key=(_STREAM, run))) for run in range(runs)])
 
 
-def _draw_pull(sequence: np.random.SeedSequence) -> Floats:
+def _pull(sequence: np.random.SeedSequence) -> Floats:
     rng = np.random.default_rng(sequence)
     pull = rng.normal(size=2)
-    while (far := np.abs(pull) > MAX_PULL).any():
+    while (far := np.abs(pull) > WITHIN).any():
         pull[far] = rng.normal(size=int(far.sum()))
     return pull

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdecorr.samples.bsgamma import kinematics as kin
-from hepdecorr.samples.bsgamma.generation import StableParticles
+from hepdecorr.samples.bsgamma.generation import Particles
 
 THETA_MIN, THETA_MAX = np.radians(17.0), np.radians(150.0)
 TRACK_PT_MIN = 0.1
 PHOTON_ENERGY_MIN = 0.05
 
 # True particle -> (what it is taken for, probability); the rest of the time it is identified rightly.
-PID_CONFUSION = {
+CONFUSION = {
     321: ((211, 0.05),),
     211: ((321, 0.05), (13, 0.01)),
     2212: ((321, 0.05), (211, 0.05)),
@@ -71,8 +71,8 @@ class Photons(NamedTuple):
         return kin.four_vector(self.pt, self.eta, phi=self.phi, mass=np.zeros(len(self.pt)))
 
 
-def simulate_detector(
-    particles: StableParticles, rng: np.random.Generator, *, photon_scale: kin.Floats | None = None
+def detect(
+    particles: Particles, rng: np.random.Generator, *, photon_scale: kin.Floats | None = None
 ) -> tuple[Tracks, Photons]:
     """What the detector sees of stable particles.
 
@@ -86,37 +86,37 @@ def simulate_detector(
     charged = inside & np.isin(species, list(TRACK_SPECIES))
     neutral = inside & (species == 22)
     return (
-        _measure_tracks(particles.take(charged), p4[charged], rng=rng),
-        _measure_photons(particles.take(neutral), p4[neutral], scale=scale[neutral], rng=rng),
+        _tracks(particles.take(charged), p4[charged], rng=rng),
+        _photons(particles.take(neutral), p4[neutral], scale=scale[neutral], rng=rng),
     )
 
 
 TRACK_SPECIES = tuple(kin.TRACK_MASS)
 
 
-def _pt_theta_phi(p4: kin.Floats) -> tuple[kin.Floats, kin.Floats, kin.Floats]:
+def _angles(p4: kin.Floats) -> tuple[kin.Floats, kin.Floats, kin.Floats]:
     """pT, theta and phi."""
     pt = np.hypot(p4[:, 0], p4[:, 1])
     return pt, np.arctan2(pt, p4[:, 2]), np.arctan2(p4[:, 1], p4[:, 0])
 
 
-def _theta_to_eta(theta: kin.Floats) -> kin.Floats:
+def _eta(theta: kin.Floats) -> kin.Floats:
     return np.asarray(-np.log(np.tan(np.clip(theta, 0.01, np.pi - 0.01) / 2)))
 
 
-def _measure_tracks(particles: StableParticles, p4: kin.Floats, *, rng: np.random.Generator) -> Tracks:
+def _tracks(particles: Particles, p4: kin.Floats, *, rng: np.random.Generator) -> Tracks:
     count = len(p4)
-    pt, theta, phi = _pt_theta_phi(p4)
+    pt, theta, phi = _angles(p4)
     pt = pt * (1.0 + rng.normal(size=count) * np.hypot(0.005, 0.001 * pt))
     theta = theta + rng.normal(scale=1e-3, size=count)
     phi = phi + rng.normal(scale=1e-3, size=count)
-    charge = _charge_from_id(particles.id)
-    taken_for = identify_tracks(np.abs(particles.id), rng)
+    charge = _charge(particles.id)
+    taken_for = identify(np.abs(particles.id), rng)
     tracks = Tracks(
         event=particles.event,
         pt=pt,
-        eta=_theta_to_eta(theta),
-        phi=kin.wrap_phi(phi),
+        eta=_eta(theta),
+        phi=kin.wrap(phi),
         mass=np.array(list(kin.TRACK_MASS.values()))[_species_index(taken_for)],
         charge=charge,
         # A negative lepton has a positive PDG code.
@@ -128,7 +128,7 @@ def _measure_tracks(particles: StableParticles, p4: kin.Floats, *, rng: np.rando
     return tracks.take((rng.random(count) < 0.97) & (pt > TRACK_PT_MIN))
 
 
-def _charge_from_id(pdg_id: NDArray[np.int32]) -> NDArray[np.int32]:
+def _charge(pdg_id: NDArray[np.int32]) -> NDArray[np.int32]:
     """Charge of electrons, muons, pions, kaons and protons."""
     sign = np.sign(pdg_id)
     return np.where(np.abs(pdg_id) < 100, -sign, sign).astype(np.int32)
@@ -140,11 +140,11 @@ def _species_index(species: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.asarray(order[np.searchsorted(known[order], species)])
 
 
-def identify_tracks(species: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
+def identify(species: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
     """The |PDG code| that particle identification gives to each true |PDG code|, by CONFUSION."""
     chance = rng.random(len(species))
     taken_for = species.copy()
-    for true, mistakes in PID_CONFUSION.items():
+    for true, mistakes in CONFUSION.items():
         below = 0.0
         for wrong, probability in mistakes:
             taken_for[(species == true) & (chance >= below) & (chance < below + probability)] = wrong
@@ -152,11 +152,9 @@ def identify_tracks(species: NDArray[np.int32], rng: np.random.Generator) -> NDA
     return taken_for
 
 
-def _measure_photons(
-    particles: StableParticles, p4: kin.Floats, *, scale: kin.Floats, rng: np.random.Generator
-) -> Photons:
+def _photons(particles: Particles, p4: kin.Floats, *, scale: kin.Floats, rng: np.random.Generator) -> Photons:
     count = len(p4)
-    _, theta, phi = _pt_theta_phi(p4)
+    _, theta, phi = _angles(p4)
     true = np.maximum(p4[:, 3], PHOTON_ENERGY_MIN)
     pull = rng.normal(size=count)
     # Leakage behind and beside the crystals: 15 % of the photons lose energy.
@@ -169,8 +167,8 @@ def _measure_photons(
     photons = Photons(
         event=particles.event,
         pt=energy * np.sin(measured),
-        eta=_theta_to_eta(measured),
-        phi=kin.wrap_phi(phi),
+        eta=_eta(measured),
+        phi=kin.wrap(phi),
         mother=particles.mother,
         signal=particles.signal,
     )

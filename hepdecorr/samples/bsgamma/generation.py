@@ -15,13 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdecorr.samples.bsgamma import kinematics as kin
-from hepdecorr.samples.pythia import (
-    QUIET_SETTINGS,
-    configure_pythia,
-    generate_batch,
-    import_pythia8,
-    initialise_pythia,
-)
+from hepdecorr.samples.pythia import QUIET, batch, configured, initialise, pythia8
 
 PROCESSES = ("signal", "continuum")
 
@@ -30,12 +24,12 @@ SIGNAL_B = 9000511
 SIGNAL_KSTAR = 9000313
 ENERGY_SPREAD = 0.005
 # Behind the event itself, two beams and what collides.
-_FIRST_B_ROW = 5
-_RECORD_COLUMNS = ("id", "status", "mother1", "daughter1", "daughter2", "pol")
+_FIRST_B = 5
+_COLUMNS = ("id", "status", "mother1", "daughter1", "daughter2", "pol")
 
 _SETTINGS = {
     "continuum": (
-        *QUIET_SETTINGS,
+        *QUIET,
         "Beams:idA = 11",
         "Beams:idB = -11",
         f"Beams:eCM = {kin.SQRT_S}",
@@ -47,7 +41,7 @@ _SETTINGS = {
         "PhaseSpace:mHatMin = 6.5",
     ),
     "signal": (
-        *QUIET_SETTINGS,
+        *QUIET,
         "Beams:frameType = 5",
         "PDF:lepton = off",
         "PartonLevel:ISR = off",
@@ -65,7 +59,7 @@ _SETTINGS = {
 }
 
 
-class StableParticles(NamedTuple):
+class Particles(NamedTuple):
     """Stable particles of many events, one row each, events in order; momenta in the CM frame, GeV."""
 
     event: NDArray[np.int64]
@@ -79,26 +73,26 @@ class StableParticles(NamedTuple):
         return type(self)(*(column[rows] for column in self))
 
 
-class BsgammaBatch(NamedTuple):
+class Batch(NamedTuple):
     """Generated events: their stable particles, and of each event
 
     the flavour (1-4: quarks, 5: B pair) and the run, counted from 0.
     """
 
-    particles: StableParticles
+    particles: Particles
     flavour: NDArray[np.int32]
     run: NDArray[np.int64]
 
     @property
-    def num_events(self) -> int:
+    def size(self) -> int:
         """Number of generated events."""
         return len(self.flavour)
 
 
-BatchGenerator = Callable[[int], BsgammaBatch]
+Generator = Callable[[int], Batch]
 
 
-def pythia_settings(process: str, *, isr: bool = False) -> list[str]:
+def settings(process: str, *, isr: bool = False) -> list[str]:
     """The Pythia settings of a process; with `isr`, photons from the initial state of the continuum."""
     lines = list(_SETTINGS[process])
     if process == "continuum":
@@ -113,47 +107,47 @@ def make_generator(
     rng: np.random.Generator,
     isr: bool = False,
     beam_shifts: kin.Floats | None = None,
-) -> BatchGenerator:
+) -> Generator:
     """A function from a number of events to a Batch.
 
     seed: Pythia's, 1 to 900,000,000; rng: for what Pythia does not decide (beam spread, direction of the
     B mesons, angle of the K*0 decay, run).  beam_shifts: of the energy of a beam in each run, GeV; None: all
     events are of one run without a shift.
     """
-    pythia = configure_pythia(pythia_settings(process, isr=isr), seed=seed)
+    pythia = configured(settings(process, isr=isr), seed=seed)
     source = None
     if process == "signal":
         pairs_rng, rng = rng.spawn(2)
-        source = _make_pair_source(import_pythia8(), pairs_rng, beam_shifts)
+        source = _pair_source(pythia8(), pairs_rng, beam_shifts)
         pythia.setLHAupPtr(source)
-    initialise_pythia(pythia, process)
+    initialise(pythia, process)
 
-    def generate(events: int) -> BsgammaBatch:
-        record = generate_batch(pythia, events, process=process).prt
+    def generate(events: int) -> Batch:
+        record = batch(pythia, events, process=process).prt
         # To name `source` here keeps it alive: Pythia calls back into it but holds no reference.
         if source is not None:
-            return _unpack_signal(record, rng)
-        made = _unpack_continuum(record)
-        return made if beam_shifts is None else shift_beam_energy(made, beam_shifts, rng=rng)
+            return _signal_batch(record, rng)
+        made = _continuum_batch(record)
+        return made if beam_shifts is None else rescaled(made, beam_shifts, rng=rng)
 
     return generate
 
 
-def _flatten_record(record: Any) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], NDArray[np.int64]]:
+def _flat(record: Any) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], NDArray[np.int64]]:
     """Columns of all particles of a batch, the event of each particle, the first particle of each event."""
     counts = np.asarray(ak.num(record), dtype=np.int64)
     rows = ak.flatten(record)
-    columns = {name: np.asarray(rows[name]) for name in _RECORD_COLUMNS}
+    columns = {name: np.asarray(rows[name]) for name in _COLUMNS}
     columns["p4"] = np.column_stack([np.asarray(rows.p[name]) for name in ("px", "py", "pz", "e")])
     return columns, np.repeat(np.arange(len(counts)), counts), np.cumsum(counts) - counts
 
 
-def _select_stable(
+def _stable(
     columns: dict[str, NDArray[Any]], event: NDArray[np.int64], first: NDArray[np.int64]
-) -> StableParticles:
+) -> Particles:
     final = np.flatnonzero(columns["status"] > 0)
     mother = columns["id"][first[event[final]] + columns["mother1"][final]]
-    return StableParticles(
+    return Particles(
         event=event[final],
         id=columns["id"][final],
         mother=mother,
@@ -162,40 +156,38 @@ def _select_stable(
     )
 
 
-def _unpack_continuum(record: Any) -> BsgammaBatch:
-    columns, event, first = _flatten_record(record)
+def _continuum_batch(record: Any) -> Batch:
+    columns, event, first = _flat(record)
     outgoing = np.flatnonzero((columns["status"] == -23) & (np.abs(columns["id"]) <= 5))
     events, leading = np.unique(event[outgoing], return_index=True)
     flavour = np.zeros(len(first), dtype=np.int32)
     flavour[events] = np.abs(columns["id"][outgoing[leading]])
-    return BsgammaBatch(_select_stable(columns, event, first), flavour, np.zeros(len(first), dtype=np.int64))
+    return Batch(_stable(columns, event, first), flavour, np.zeros(len(first), dtype=np.int64))
 
 
-def shift_beam_energy(
-    batch: BsgammaBatch, beam_shifts: kin.Floats, *, rng: np.random.Generator
-) -> BsgammaBatch:
+def rescaled(batch: Batch, beam_shifts: kin.Floats, *, rng: np.random.Generator) -> Batch:
     """Continuum events in runs drawn at random, their momenta scaled with the energy of the beams.
 
     To scale momenta instead of generating at each energy is good to a thousandth: multiplicities, which grow
     with the logarithm of the energy, stay, and masses do not scale, so that a tenth of a shift is missing.
     """
-    run = rng.integers(len(beam_shifts), size=batch.num_events)
+    run = rng.integers(len(beam_shifts), size=batch.size)
     particles = batch.particles
     factor = (1.0 + beam_shifts / kin.BEAM_STAR)[run[particles.event]]
     mass = kin.invariant_mass(particles.p4)
     p4 = kin.with_mass(np.column_stack([factor[:, None] * particles.p4[:, :3], mass]), mass)
-    return BsgammaBatch(particles._replace(p4=p4), batch.flavour, run)
+    return Batch(particles._replace(p4=p4), batch.flavour, run)
 
 
-def _unpack_signal(record: Any, rng: np.random.Generator) -> BsgammaBatch:
-    columns, event, first = _flatten_record(record)
-    _polarise_kstar(columns, first, rng=rng)
+def _signal_batch(record: Any, rng: np.random.Generator) -> Batch:
+    columns, event, first = _flat(record)
+    _polarise(columns, first, rng=rng)
     # The spin of a spinless meson, which Pythia hands on unused, says the run.
-    run = np.rint(columns["pol"][first + _FIRST_B_ROW]).astype(np.int64)
-    return BsgammaBatch(_select_stable(columns, event, first), np.full(len(first), 5, dtype=np.int32), run)
+    run = np.rint(columns["pol"][first + _FIRST_B]).astype(np.int64)
+    return Batch(_stable(columns, event, first), np.full(len(first), 5, dtype=np.int32), run)
 
 
-def _polarise_kstar(
+def _polarise(
     columns: dict[str, NDArray[Any]], first: NDArray[np.int64], *, rng: np.random.Generator
 ) -> None:
     """Turn the decay of every signal K*0, in place, to the angles of a transverse one.
@@ -212,25 +204,25 @@ def _polarise_kstar(
     b = p4[first + columns["mother1"][kstar]]
     kstar_in_b = kin.boost(p4[kstar], -kin.velocity(b))
     in_b = kin.boost(p4[kaon], -kin.velocity(b))
-    break_up = kin.momentum_magnitude(kin.boost(in_b, -kin.velocity(kstar_in_b)))
+    break_up = kin.momentum(kin.boost(in_b, -kin.velocity(kstar_in_b)))
 
-    axis = kstar_in_b[:, :3] / kin.momentum_magnitude(kstar_in_b)[:, None]
-    direction = _directions_around(
-        axis, kin.invert_sin2_cdf(rng.random(len(kstar))), phi=rng.uniform(0, 2 * np.pi, len(kstar))
+    axis = kstar_in_b[:, :3] / kin.momentum(kstar_in_b)[:, None]
+    direction = _around(
+        axis, kin.sin2_cosine(rng.random(len(kstar))), phi=rng.uniform(0, 2 * np.pi, len(kstar))
     )
     for rows, sign, mass in ((kaon, 1.0, p4[kaon]), (pion, -1.0, p4[pion])):
         rest = kin.with_mass(sign * break_up[:, None] * direction, kin.invariant_mass(mass))
         p4[rows] = kin.boost(kin.boost(rest, kin.velocity(kstar_in_b)), kin.velocity(b))
 
 
-def _directions_around(axis: kin.Floats, cosine: kin.Floats, *, phi: kin.Floats) -> kin.Floats:
+def _around(axis: kin.Floats, cosine: kin.Floats, *, phi: kin.Floats) -> kin.Floats:
     """Unit vectors (n, 3) at the polar angle arccos(cosine) and the azimuth phi around unit vectors."""
     # Any vector that is not parallel to the axis spans the plane: the unit vector of the smallest component.
     other = np.eye(3)[np.argmin(np.abs(axis), axis=1)]
     first = np.cross(axis, other)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     second = np.cross(axis, first)
-    sine = kin.safe_sqrt(1.0 - cosine**2)
+    sine = kin.root(1.0 - cosine**2)
     return np.asarray(
         cosine[:, None] * axis
         + sine[:, None] * (np.cos(phi)[:, None] * first + np.sin(phi)[:, None] * second)
@@ -252,15 +244,15 @@ def draw_pairs(
         while (below := energy < kin.B0_MASS).any():
             again = rng.normal(kin.SQRT_S, ENERGY_SPREAD, int(below.sum())) / 2
             energy[below] = again + beam_shift[below]
-    size = kin.safe_sqrt(np.maximum(energy**2 - kin.B0_MASS**2, 1e-6))
-    cosine = kin.invert_sin2_cdf(rng.random(count))
+    size = kin.root(np.maximum(energy**2 - kin.B0_MASS**2, 1e-6))
+    cosine = kin.sin2_cosine(rng.random(count))
     beam = np.broadcast_to([0.0, 0.0, 1.0], (count, 3))
-    direction = _directions_around(beam, cosine, phi=rng.uniform(0, 2 * np.pi, count))
+    direction = _around(beam, cosine, phi=rng.uniform(0, 2 * np.pi, count))
     sign = np.where(rng.random(count) < 0.5, 1, -1)
     return kin.with_mass(size[:, None] * direction, kin.B0_MASS), sign
 
 
-def _make_pair_source(module: Any, rng: np.random.Generator, beam_shifts: kin.Floats | None) -> Any:
+def _pair_source(module: Any, rng: np.random.Generator, beam_shifts: kin.Floats | None) -> Any:
     """A Les Houches source of B meson pairs for Pythia.setLHAupPtr, in runs drawn at random."""
     # Apart from `rng`, so that events without runs stay what they were.
     run_rng = rng.spawn(1)[0]

@@ -39,17 +39,17 @@ def with_mass(p4: Floats, mass: Floats | float) -> Floats:
     return np.column_stack([momentum, energy])
 
 
-def momentum_magnitude(p4: Floats) -> Floats:
+def momentum(p4: Floats) -> Floats:
     """|p| in GeV, shape (n,)."""
     return np.asarray(np.sqrt((p4[:, :3] ** 2).sum(axis=1)))
 
 
 def invariant_mass(p4: Floats) -> Floats:
     """m in GeV, shape (n,); rounding below zero counts as zero."""
-    return safe_sqrt(p4[:, 3] ** 2 - (p4[:, :3] ** 2).sum(axis=1))
+    return root(p4[:, 3] ** 2 - (p4[:, :3] ** 2).sum(axis=1))
 
 
-def safe_sqrt(square: Floats) -> Floats:
+def root(square: Floats) -> Floats:
     """Square root, zero where rounding or a far-off candidate makes the square negative."""
     return np.asarray(np.sqrt(np.maximum(square, 0.0)))
 
@@ -84,11 +84,11 @@ def velocity(p4: Floats) -> Floats:
     return p4[:, :3] / p4[:, 3:]
 
 
-def wrap_phi(phi: Floats) -> Floats:
+def wrap(phi: Floats) -> Floats:
     """Azimuths in [-pi, pi)."""
     return (phi + np.pi) % (2.0 * np.pi) - np.pi
 
 
-def invert_sin2_cdf(uniform: NDArray[Any]) -> Floats:
+def sin2_cosine(uniform: NDArray[Any]) -> Floats:
     """Cosines distributed as 1 - c^2, from uniform numbers in [0, 1): the inverse of (2 + 3c - c^3) / 4."""
     return np.asarray(2.0 * np.sin(np.arcsin(2.0 * uniform - 1.0) / 3.0))

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdecorr.samples.bsgamma import kinematics as kin
-from hepdecorr.samples.bsgamma.candidates import BCandidates
+from hepdecorr.samples.bsgamma.candidates import Candidates
 from hepdecorr.samples.bsgamma.conditions import Conditions
 from hepdecorr.samples.bsgamma.detector import Photons, Tracks
-from hepdecorr.samples.columns import Collection, Columns, EventChunk
+from hepdecorr.samples.columns import Chunk, Collection, Columns
 
-RUN_NUMBERS = {"signal": 1, "continuum": 2}
+RUN = {"signal": 1, "continuum": 2}
 # Signal and continuum share runs where there are conditions, so events of each process begin elsewhere.
-EVENT_OFFSET = 1_000_000_000
+EVENTS_APART = 1_000_000_000
 
 EVENT_BRANCHES = {
     "run": "uint32",
@@ -89,18 +89,18 @@ def event_branches(conditions: Conditions | None) -> dict[str, str]:
     return EVENT_BRANCHES | ({} if conditions is None else CONDITIONS_BRANCHES)
 
 
-def build_chunk(
+def build(
     tracks: Tracks,
     photons: Photons,
     *,
-    candidates: BCandidates,
+    candidates: Candidates,
     flavour: NDArray[np.int32],
     run: NDArray[np.int64],
     process: str,
     luminosity_block: int,
     first_event: int,
     conditions: Conditions | None = None,
-) -> EventChunk:
+) -> Chunk:
     """The branches of the events that have a candidate.
 
     flavour, run: of every generated event (as in Batch); first_event: number of the first generated event.
@@ -110,16 +110,16 @@ def build_chunk(
     index[candidates.event] = np.arange(events)
     kept_tracks, kept_photons = index[tracks.event] >= 0, index[photons.event] >= 0
     track_row, photon_row = np.cumsum(kept_tracks) - 1, np.cumsum(kept_photons) - 1
-    pi0, eta = veto_masses(photons, index, hard_photon=candidates.photon)
+    pi0, eta = veto_masses(photons, index, hard=candidates.photon)
 
-    track = _track_columns(tracks.take(kept_tracks), [track_row[candidates.kaon], track_row[candidates.pion]])
-    photon = _photon_columns(photons.take(kept_photons), [photon_row[candidates.photon]])
+    track = _tracks(tracks.take(kept_tracks), [track_row[candidates.kaon], track_row[candidates.pion]])
+    photon = _photons(photons.take(kept_photons), [photon_row[candidates.photon]])
     n_track = np.bincount(index[tracks.event[kept_tracks]], minlength=events)
     n_photon = np.bincount(index[photons.event[kept_photons]], minlength=events)
     track_start, photon_start = np.cumsum(n_track) - n_track, np.cumsum(n_photon) - n_photon
 
     values: dict[str, Any] = {
-        "run": RUN_NUMBERS[process],
+        "run": RUN[process],
         "luminosityBlock": luminosity_block,
         "event": first_event + candidates.event,
         "genWeight": 1.0,
@@ -130,8 +130,8 @@ def build_chunk(
         "Beam_boostX": 0.0,
         "Beam_boostY": 0.0,
         "Beam_boostZ": kin.BOOST_Z,
-        **_candidate_columns(candidates),
-        "Bcand_isMatched": _is_truth_matched(tracks, photons, candidates),
+        **_candidate(candidates),
+        "Bcand_isMatched": _matched(tracks, photons, candidates),
         "Bcand_kIdx": track_row[candidates.kaon] - track_start,
         "Bcand_piIdx": track_row[candidates.pion] - track_start,
         "Bcand_gIdx": photon_row[candidates.photon] - photon_start,
@@ -139,29 +139,27 @@ def build_chunk(
         "Bcand_mEta": eta,
     }
     if conditions is not None:
-        values |= _condition_columns(
-            conditions, run[candidates.event], process=process, event=values["event"]
-        )
+        values |= _conditions(conditions, run[candidates.event], process=process, event=values["event"])
     columns = {
         name: np.broadcast_to(np.asarray(values[name], dtype=dtype), (events,))
         for name, dtype in event_branches(conditions).items()
     }
-    return EventChunk(columns, {"Track": Collection(n_track, track), "Photon": Collection(n_photon, photon)})
+    return Chunk(columns, {"Track": Collection(n_track, track), "Photon": Collection(n_photon, photon)})
 
 
-def _condition_columns(
+def _conditions(
     conditions: Conditions, run: NDArray[np.int64], *, process: str, event: NDArray[np.int64]
 ) -> dict[str, Any]:
-    shifts = conditions.draw_shifts()
+    shifts = conditions.shifts()
     return {
-        "run": conditions.run_number(run),
-        "event": RUN_NUMBERS[process] * EVENT_OFFSET + event,
+        "run": conditions.number(run),
+        "event": RUN[process] * EVENTS_APART + event,
         "Conditions_photonScale": shifts.photon_scale[run],
         "Conditions_beamShift": shifts.beam_shift[run],
     }
 
 
-def _candidate_columns(candidates: BCandidates) -> dict[str, Any]:
+def _candidate(candidates: Candidates) -> dict[str, Any]:
     lab = kin.to_laboratory(candidates.b)
     pt = np.hypot(lab[:, 0], lab[:, 1])
     return {
@@ -172,14 +170,14 @@ def _candidate_columns(candidates: BCandidates) -> dict[str, Any]:
         "Bcand_mbc": candidates.mbc,
         "Bcand_mbcCorr": candidates.mbc_corrected,
         "Bcand_deltaE": candidates.delta_e,
-        "Bcand_pStar": kin.momentum_magnitude(candidates.b),
+        "Bcand_pStar": kin.momentum(candidates.b),
         "Bcand_mKst": candidates.mass_kpi,
         "Bcand_EgStar": candidates.photon_energy,
         "Bcand_mult": candidates.multiplicity,
     }
 
 
-def _is_truth_matched(tracks: Tracks, photons: Photons, candidates: BCandidates) -> NDArray[np.bool_]:
+def _matched(tracks: Tracks, photons: Photons, candidates: Candidates) -> NDArray[np.bool_]:
     """Kaon, pion and photon are truly those of B -> K*0 gamma."""
     return np.asarray(
         tracks.signal[candidates.kaon]
@@ -190,8 +188,8 @@ def _is_truth_matched(tracks: Tracks, photons: Photons, candidates: BCandidates)
     )
 
 
-def _track_columns(tracks: Tracks, chosen: list[NDArray[np.int64]]) -> Columns:
-    return _cast_columns(
+def _tracks(tracks: Tracks, chosen: list[NDArray[np.int64]]) -> Columns:
+    return _typed(
         "Track",
         pt=tracks.pt,
         eta=tracks.eta,
@@ -201,34 +199,34 @@ def _track_columns(tracks: Tracks, chosen: list[NDArray[np.int64]]) -> Columns:
         pdgId=tracks.pdg_id,
         genPdgId=tracks.gen_id,
         genMother=tracks.mother,
-        fromCand=_flag_rows(len(tracks.event), chosen),
+        fromCand=_flag(len(tracks.event), chosen),
     )
 
 
-def _photon_columns(photons: Photons, chosen: list[NDArray[np.int64]]) -> Columns:
-    return _cast_columns(
+def _photons(photons: Photons, chosen: list[NDArray[np.int64]]) -> Columns:
+    return _typed(
         "Photon",
         pt=photons.pt,
         eta=photons.eta,
         phi=photons.phi,
         mass=np.zeros(len(photons.event)),
         genMother=photons.mother,
-        fromCand=_flag_rows(len(photons.event), chosen),
+        fromCand=_flag(len(photons.event), chosen),
     )
 
 
-def _cast_columns(collection: str, **values: NDArray[Any]) -> Columns:
+def _typed(collection: str, **values: NDArray[Any]) -> Columns:
     return {name: values[name].astype(dtype) for name, dtype in COLLECTION_BRANCHES[collection].items()}
 
 
-def _flag_rows(num_rows: int, rows: list[NDArray[np.int64]]) -> NDArray[np.bool_]:
-    flags = np.zeros(num_rows, dtype=bool)
+def _flag(count: int, rows: list[NDArray[np.int64]]) -> NDArray[np.bool_]:
+    flags = np.zeros(count, dtype=bool)
     flags[np.concatenate(rows)] = True
     return flags
 
 
 def veto_masses(
-    photons: Photons, index: NDArray[np.int64], *, hard_photon: NDArray[np.int64]
+    photons: Photons, index: NDArray[np.int64], *, hard: NDArray[np.int64]
 ) -> tuple[kin.Floats, kin.Floats]:
     """m(gamma gamma) nearest the pi0 and nearest the eta, of the hard photon with any other; -1 if alone.
 
@@ -236,20 +234,18 @@ def veto_masses(
     """
     p4 = photons.p4()
     other = np.flatnonzero(index[photons.event] >= 0)
-    other = other[hard_photon[index[photons.event[other]]] != other]
+    other = other[hard[index[photons.event[other]]] != other]
     event = index[photons.event[other]]
-    mass = kin.invariant_mass(p4[other] + p4[hard_photon[event]])
+    mass = kin.invariant_mass(p4[other] + p4[hard[event]])
     return (
-        _nearest_mass(mass, kin.PI0_MASS, event=event, num_events=len(hard_photon)),
-        _nearest_mass(mass, kin.ETA_MASS, event=event, num_events=len(hard_photon)),
+        _nearest(mass, kin.PI0_MASS, event=event, events=len(hard)),
+        _nearest(mass, kin.ETA_MASS, event=event, events=len(hard)),
     )
 
 
-def _nearest_mass(
-    mass: kin.Floats, target: float, *, event: NDArray[np.int64], num_events: int
-) -> kin.Floats:
+def _nearest(mass: kin.Floats, target: float, *, event: NDArray[np.int64], events: int) -> kin.Floats:
     order = np.lexsort((np.abs(mass - target), event))
     found, first = np.unique(event[order], return_index=True)
-    nearest = np.full(num_events, -1.0)
+    nearest = np.full(events, -1.0)
     nearest[found] = mass[order[first]]
     return nearest

@@ -14,29 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hepdecorr
-from hepdecorr.errors import InputError, suggest
+from hepdecorr.catalogue import suggest
+from hepdecorr.errors import InputError
 from hepdecorr.samples.bsgamma import generation, layout
-from hepdecorr.samples.bsgamma.candidates import PHOTON_STAR_MIN, STAGES, BsgammaOptions, find_candidates
+from hepdecorr.samples.bsgamma.candidates import PHOTON_STAR_MIN, STAGES, Options, find_candidates
 from hepdecorr.samples.bsgamma.conditions import Conditions
-from hepdecorr.samples.bsgamma.detector import simulate_detector
-from hepdecorr.samples.bsgamma.generation import PROCESSES, BsgammaBatch, StableParticles
+from hepdecorr.samples.bsgamma.detector import detect
+from hepdecorr.samples.bsgamma.generation import PROCESSES, Batch, Particles
 from hepdecorr.samples.bsgamma.kinematics import Floats
-from hepdecorr.samples.checkpoints import cache_results
-from hepdecorr.samples.columns import EventChunk, concatenate_chunks, round_chunk
-from hepdecorr.samples.jobs import job_seeds
-from hepdecorr.samples.production import (
-    GenerationJob,
-    GenerationRequest,
-    GenerationSummary,
-    GenerationTotals,
-    JobResult,
-    generate_sample,
-    regenerate_job,
-)
-from hepdecorr.samples.pythia import import_pythia8
-from hepdecorr.samples.root_file import SampleWriter, read_provenance
+from hepdecorr.samples.columns import Chunk, compacted, join
+from hepdecorr.samples.jobs import seeds
+from hepdecorr.samples.keeping import keeping
+from hepdecorr.samples.production import Job, Request, Summary, Tally, Yield, produce, remake
+from hepdecorr.samples.pythia import pythia8
+from hepdecorr.samples.rootfile import SampleWriter, read_provenance
 
-SAMPLE_VERSION = 1
+VERSION = 1
 JOB_EVENTS = {"signal": 25_000, "continuum": 100_000}
 # Events that Pythia hands over at once, 6 kB each.
 BATCH_EVENTS = 5_000
@@ -50,10 +43,10 @@ def generate(
     candidates: int | None = None,
     seed: int = 1,
     workers: int = 1,
-    options: BsgammaOptions | None = None,
+    options: Options | None = None,
     job_events: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> GenerationSummary:
+) -> Summary:
     """Write the ROOT file `out` with candidates of B -> K*0 gamma from "signal" or "continuum".
 
     Give `events` to generate or `candidates` to store.  Same arguments, same content, for any number of
@@ -66,53 +59,53 @@ def generate(
     if process not in PROCESSES:
         raise InputError(f"bsgamma has no process {process!r}{suggest(process, PROCESSES)}")
     size = JOB_EVENTS[process] if job_events is None else job_events
-    request = GenerationRequest(process, seed, events, candidates, size, options or BsgammaOptions())
-    import_pythia8()
+    request = Request(process, seed, events, candidates, size, options or Options())
+    pythia8()
     out = Path(out)
-    about = {"sample": "bsgamma", "sample_version": str(SAMPLE_VERSION), **_library_versions()}
-    with cache_results(run_job, request, out=out, **about) as kept:
-        return generate_sample(
+    about = {"sample": "bsgamma", "sample_version": str(VERSION), **_versions()}
+    with keeping(run, request, out=out, **about) as kept:
+        return produce(
             kept,
             request,
             out=out,
             branches=layout.event_branches(request.options.conditions),
             collections=layout.COLLECTION_BRANCHES,
             stages=STAGES,
-            write_metadata=partial(_write_provenance, request),
+            finish=partial(_finish, request),
             workers=workers,
             compact=request.options.compact,
             progress=progress,
         )
 
 
-def _write_provenance(request: GenerationRequest, writer: SampleWriter, tally: GenerationTotals) -> None:
-    writer.write_provenance(_build_provenance(request, tally))
+def _finish(request: Request, writer: SampleWriter, tally: Tally) -> None:
+    writer.provenance(_provenance(request, tally))
 
 
-def _build_provenance(request: GenerationRequest, tally: GenerationTotals) -> dict[str, Any]:
+def _provenance(request: Request, tally: Tally) -> dict[str, Any]:
     """How the file was made.  Only what its content depends on: no date, no number of workers."""
     return {
-        "version": SAMPLE_VERSION,
+        "version": VERSION,
         "sample": "bsgamma",
         "process": request.process,
         "seed": request.seed,
         "asked": {
-            "events": request.num_events,
-            "candidates": request.num_objects,
-            "job_events": request.job_size,
+            "events": request.events,
+            "candidates": request.wanted,
+            "job_events": request.size,
         },
-        "options": _options_to_dict(request.options),
+        "options": _options(request.options),
         "generated": tally.generated,
         "sumw": tally.sumw,
         "cutflow": tally.cutflow,
-        "candidates_per_job": tally.objects_per_job,
-        "pythia": generation.pythia_settings(request.process, isr=request.options.isr),
+        "candidates_per_job": tally.objects,
+        "pythia": generation.settings(request.process, isr=request.options.isr),
         "mantissa_bits": layout.COMPACT_BITS if request.options.compact else {},
-        "versions": _library_versions(),
+        "versions": _versions(),
     }
 
 
-def _options_to_dict(options: BsgammaOptions) -> dict[str, Any]:
+def _options(options: Options) -> dict[str, Any]:
     """As a file tells of them: of conditions only one that has them."""
     told = asdict(options)
     if told["conditions"] is None:
@@ -120,12 +113,12 @@ def _options_to_dict(options: BsgammaOptions) -> dict[str, Any]:
     return told
 
 
-def _options_from_dict(stored: dict[str, Any]) -> BsgammaOptions:
-    conditions = stored.get("conditions")
-    return BsgammaOptions(**stored | {"conditions": None if conditions is None else Conditions(**conditions)})
+def _read_options(told: dict[str, Any]) -> Options:
+    conditions = told.get("conditions")
+    return Options(**told | {"conditions": None if conditions is None else Conditions(**conditions)})
 
 
-def _library_versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     libraries = ("pythia8mc", "numpy", "awkward", "uproot")
     return {"hepdecorr": hepdecorr.__version__, **{name: version(name) for name in libraries}}
 
@@ -137,29 +130,29 @@ def regenerate(path: Path | str, job: int) -> ak.Array:
     The same Pythia (`read_provenance(path)["versions"]`) gives the same events.
     """
     made = read_provenance(path)
-    if made.get("sample") != "bsgamma" or made.get("version") != SAMPLE_VERSION:
-        raise InputError(f"{path}: not a bsgamma sample of version {SAMPLE_VERSION}")
+    if made.get("sample") != "bsgamma" or made.get("version") != VERSION:
+        raise InputError(f"{path}: not a bsgamma sample of version {VERSION}")
     stored = made["candidates_per_job"]
     if not 1 <= job <= len(stored):
         raise InputError(f"{path}: no job {job}; it has jobs 1 to {len(stored)}")
     asked = made["asked"]
-    request = GenerationRequest(
+    request = Request(
         process=made["process"],
         seed=made["seed"],
-        num_events=asked["events"],
-        num_objects=asked["candidates"],
-        job_size=asked["job_events"],
-        options=_options_from_dict(made["options"]),
+        events=asked["events"],
+        wanted=asked["candidates"],
+        size=asked["job_events"],
+        options=_read_options(made["options"]),
     )
     count = stored[job - 1]
-    return regenerate_job(run_job, request, job_number=job, num_events=count, num_objects=count)
+    return remake(run, request, number=job, events=count, objects=count)
 
 
-def run_job(job: GenerationJob) -> JobResult:
+def run(job: Job) -> Yield:
     """Generate, detect and select the events of a job."""
     request = job.request
     conditions = request.options.conditions
-    pythia_seed, rng = job_seeds(request.seed, stream=layout.RUN_NUMBERS[request.process], job=job.number)
+    pythia_seed, rng = seeds(request.seed, stream=layout.RUN[request.process], job=job.number)
     generator_rng, detector_rng = rng.spawn(2)
     generate_batch = generation.make_generator(
         request.process,
@@ -168,38 +161,36 @@ def run_job(job: GenerationJob) -> JobResult:
         isr=request.options.isr,
         beam_shifts=None if conditions is None else conditions.shifts().beam_shift,
     )
-    chunks: list[EventChunk] = []
+    chunks: list[Chunk] = []
     stages: list[NDArray[np.int8]] = []
     done = stored = 0
-    while done < job.num_events and (job.num_objects is None or stored < job.num_objects):
-        batch = generate_batch(min(BATCH_EVENTS, job.num_events - done))
-        chunk, reached = _process_batch(batch, job, rng=detector_rng, first_event=done)
+    while done < job.events and (job.wanted is None or stored < job.wanted):
+        batch = generate_batch(min(BATCH_EVENTS, job.events - done))
+        chunk, reached = _select(batch, job, rng=detector_rng, first_event=done)
         chunks.append(chunk)
         stages.append(reached)
-        done += batch.num_events
+        done += batch.size
         stored += len(chunk)
-    return JobResult(
-        chunk=concatenate_chunks(chunks),
+    return Yield(
+        chunk=join(chunks),
         stored=np.ones(stored, dtype=np.int64),
-        stage_reached=np.concatenate(stages),
+        reached=np.concatenate(stages),
         weights=np.ones(done),
-        final_stage=len(STAGES) - 1,
+        final=len(STAGES) - 1,
     )
 
 
-def _process_batch(
-    batch: BsgammaBatch, job: GenerationJob, *, rng: np.random.Generator, first_event: int
-) -> tuple[EventChunk, NDArray[np.int8]]:
+def _select(
+    batch: Batch, job: Job, *, rng: np.random.Generator, first_event: int
+) -> tuple[Chunk, NDArray[np.int8]]:
     request = job.request
     conditions = request.options.conditions
-    scale = (
-        np.ones(batch.num_events) if conditions is None else 1.0 + conditions.shifts().photon_scale[batch.run]
-    )
-    tracks, photons = simulate_detector(preselect_particles(batch, scale), rng, photon_scale=scale)
+    scale = np.ones(batch.size) if conditions is None else 1.0 + conditions.shifts().photon_scale[batch.run]
+    tracks, photons = detect(hopeful(batch, scale), rng, photon_scale=scale)
     candidates, reached = find_candidates(
-        tracks, photons, num_events=batch.num_events, rng=rng, options=request.options
+        tracks, photons, events=batch.size, rng=rng, options=request.options
     )
-    chunk = layout.build_chunk(
+    chunk = layout.build(
         tracks,
         photons,
         candidates=candidates,
@@ -210,10 +201,10 @@ def _process_batch(
         first_event=first_event,
         conditions=conditions,
     )
-    return round_chunk(chunk, layout.COMPACT_BITS) if request.options.compact else chunk, reached
+    return compacted(chunk, layout.COMPACT_BITS) if request.options.compact else chunk, reached
 
 
-def preselect_particles(batch: BsgammaBatch, photon_scale: Floats) -> StableParticles:
+def hopeful(batch: Batch, photon_scale: Floats) -> Particles:
     """Stable particles of the events that can have a hard photon: seven of eight continuum events cannot.
 
     photon_scale: factor (events,) of the measured energies.  The detector would have to add 12 %, six
@@ -222,6 +213,6 @@ def preselect_particles(batch: BsgammaBatch, photon_scale: Floats) -> StablePart
     particles = batch.particles
     measured = photon_scale[particles.event] * particles.p4[:, 3]
     hard = (particles.id == 22) & (measured > PHOTON_STAR_MIN / 1.12)
-    wanted = np.zeros(batch.num_events, dtype=bool)
+    wanted = np.zeros(batch.size, dtype=bool)
     wanted[particles.event[hard]] = True
     return particles.take(wanted[particles.event])

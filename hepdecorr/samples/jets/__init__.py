@@ -6,16 +6,8 @@ jet comes from in `truth`, branches in `layout`.
 
 from __future__ import annotations
 
-from hepdecorr.samples.jets.options import LAYOUT_NAMES, PROCESSES, JetOptions
+from hepdecorr.samples.jets.options import LAYOUTS, PROCESSES, Options
 from hepdecorr.samples.jets.production import generate, regenerate
-from hepdecorr.samples.production import GenerationSummary, luminosity_block
+from hepdecorr.samples.production import Summary, luminosity_block
 
-__all__ = [
-    "LAYOUT_NAMES",
-    "PROCESSES",
-    "GenerationSummary",
-    "JetOptions",
-    "generate",
-    "luminosity_block",
-    "regenerate",
-]
+__all__ = ["LAYOUTS", "PROCESSES", "Options", "Summary", "generate", "luminosity_block", "regenerate"]

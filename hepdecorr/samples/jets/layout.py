@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.samples.columns import Collection, Columns, EventChunk
-from hepdecorr.samples.jets.clustering import ClusteredJets, Substructure
-from hepdecorr.samples.jets.detector import PFCandidates
-from hepdecorr.samples.jets.generation import JetSampleBatch
-from hepdecorr.samples.jets.truth import JetTruth
+from hepdecorr.samples.columns import Chunk, Collection, Columns
+from hepdecorr.samples.jets.clustering import Jets, Substructure
+from hepdecorr.samples.jets.detector import Candidates
+from hepdecorr.samples.jets.generation import Batch
+from hepdecorr.samples.jets.truth import Origin
 
 # Beyond those of the other samples.
-RUN_NUMBERS = {"qcd": 11, "w": 12, "top": 13, "h4j": 14}
+RUN = {"qcd": 11, "w": 12, "top": 13, "h4j": 14}
 
 EVENT_BRANCHES = {
     "run": "uint32",
@@ -31,48 +31,46 @@ JET_BRANCHES = {
 _CANDIDATE_BRANCHES = {**dict.fromkeys(("pt", "eta", "phi", "mass"), "float32"), "pdgId": "int32"}
 
 
-class JetFileLayout(NamedTuple):
+class Layout(NamedTuple):
     """Names of the tables of constituents, and the candidates' branches.
 
     links: the table with one row for each constituent of each jet, which points to the jet (`jetIdx`) and to
     the candidate (`pointer`); the rows stand in the order of the jets.
     """
 
-    candidate_table: str
-    link_table: str
+    candidates: str
+    links: str
     pointer: str
-    candidate_branches: Mapping[str, str]
+    fields: Mapping[str, str]
 
     @property
     def collections(self) -> dict[str, dict[str, str]]:
         """Branches and dtypes of the jagged tables."""
         return {
             "FatJet": JET_BRANCHES,
-            self.candidate_table: dict(self.candidate_branches),
-            self.link_table: {"jetIdx": "int32", self.pointer: "int32"},
+            self.candidates: dict(self.fields),
+            self.links: {"jetIdx": "int32", self.pointer: "int32"},
         }
 
 
 LAYOUTS = {
-    "pfnano": JetFileLayout(
-        "PFCands", "FatJetPFCands", "pFCandsIdx", {**_CANDIDATE_BRANCHES, "charge": "int32"}
-    ),
-    "v15": JetFileLayout("PFCand", "FatJetPFCand", "pfCandIdx", _CANDIDATE_BRANCHES),
+    "pfnano": Layout("PFCands", "FatJetPFCands", "pFCandsIdx", {**_CANDIDATE_BRANCHES, "charge": "int32"}),
+    "v15": Layout("PFCand", "FatJetPFCand", "pfCandIdx", _CANDIDATE_BRANCHES),
 }
 
 
-def build_chunk(
-    jets: ClusteredJets,
-    candidates: PFCandidates,
+def build(
+    jets: Jets,
+    candidates: Candidates,
     *,
     shapes: Substructure,
-    truth: JetTruth,
-    batch: JetSampleBatch,
-    layout: JetFileLayout,
+    truth: Origin,
+    batch: Batch,
+    layout: Layout,
     run: int,
     luminosity_block: int,
     first_event: int,
-) -> EventChunk:
+) -> Chunk:
     """The branches of the events that have a jet, with the constituents of these jets alone.
 
     first_event: number of the first event of the batch.
@@ -91,44 +89,42 @@ def build_chunk(
         name: np.broadcast_to(np.asarray(values[name], dtype=dtype), (len(events),))
         for name, dtype in EVENT_BRANCHES.items()
     }
-    number = _local_indices(jets_per_event)
+    number = _within(jets_per_event)
     links = {
         "jetIdx": np.repeat(number, jets.multiplicity).astype(np.int32),
-        layout.pointer: _local_indices(per_event).astype(np.int32),
+        layout.pointer: _within(per_event).astype(np.int32),
     }
-    return EventChunk(
+    return Chunk(
         columns,
         {
-            "FatJet": Collection(jets_per_event, _jet_columns(jets, shapes, truth)),
-            layout.candidate_table: Collection(
-                per_event, _candidate_columns(candidates.take(jets.constituents), layout)
-            ),
-            layout.link_table: Collection(per_event, links),
+            "FatJet": Collection(jets_per_event, _jets(jets, shapes, truth)),
+            layout.candidates: Collection(per_event, _candidates(candidates.take(jets.constituents), layout)),
+            layout.links: Collection(per_event, links),
         },
     )
 
 
-def _local_indices(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _within(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """0, 1, ... for each of the counts."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _jet_columns(jets: ClusteredJets, shapes: Substructure, truth: JetTruth) -> Columns:
+def _jets(jets: Jets, shapes: Substructure, truth: Origin) -> Columns:
     values: dict[str, NDArray[Any]] = {
         "pt": jets.pt,
         "eta": jets.eta,
         "phi": jets.phi,
         "mass": jets.mass,
-        "msoftdrop": shapes.softdrop_mass,
+        "msoftdrop": shapes.softdrop,
         **{f"tau{i + 1}": shapes.tau[:, i] for i in range(shapes.tau.shape[1])},
         "nConstituents": jets.multiplicity,
         "genFlavour": truth.flavour,
-        "nMatchedQuarks": truth.matched_quarks,
+        "nMatchedQuarks": truth.quarks,
     }
     return {name: values[name].astype(dtype) for name, dtype in JET_BRANCHES.items()}
 
 
-def _candidate_columns(candidates: PFCandidates, layout: JetFileLayout) -> Columns:
+def _candidates(candidates: Candidates, layout: Layout) -> Columns:
     values: dict[str, NDArray[Any]] = {
         "pt": candidates.pt,
         "eta": candidates.eta,
@@ -137,4 +133,4 @@ def _candidate_columns(candidates: PFCandidates, layout: JetFileLayout) -> Colum
         "pdgId": candidates.pdg_id,
         "charge": candidates.charge,
     }
-    return {name: values[name].astype(dtype) for name, dtype in layout.candidate_branches.items()}
+    return {name: values[name].astype(dtype) for name, dtype in layout.fields.items()}

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from hepdecorr.errors import InputError, suggest
+from hepdecorr.catalogue import suggest
+from hepdecorr.errors import InputError
 
 PROCESSES = ("qcd", "w", "top", "h4j")
-LAYOUT_NAMES = ("pfnano", "v15")
+LAYOUTS = ("pfnano", "v15")
 
 # Of W', Z' and H, and of the two h that H decays to, in GeV.
 MASSES = {"w": 1300.0, "top": 1350.0, "h4j": 174.0}
@@ -18,18 +19,18 @@ LIGHT_MASS = 80.0
 # Of W and Z, or of top, in GeV; at most a quarter of W' or Z', whose low tail must hold two of them.
 BOSON_MASSES = (15.0, 300.0)
 TOP_MASSES = (40.0, 400.0)
-MIN_MASS_RATIO = 4.0
+LIGHTER = 4.0
 # A sample needs jets in all of R around |eta| < 2, and the detector ends at 3.
 RADIUS_MAX = 1.0
-BEAM_ENERGY = 6500.0
+BEAM = 6500.0
 
-_GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 # The stream of random numbers that the boson masses of jobs start from.
-_SPECTRUM_STREAM = 1_000
+_SPECTRUM = 1_000
 
 
 @dataclass(frozen=True)
-class JetOptions:
+class Options:
     """What is generated and how it is stored; None: what suits the process.
 
     mass: of W', Z' or H, GeV; light_mass: of h in H -> hh, GeV; boson_mass: of W and of Z in w, GeV (their
@@ -56,11 +57,11 @@ class JetOptions:
     pt_min: float = 450.0
     layout: str = "pfnano"
 
-    def resolve(self, process: str) -> JetOptions:
+    def settled(self, process: str) -> Options:
         """With every value that `process` uses filled in.  InputError for what the process cannot do."""
         self._check_numbers()
-        if self.layout not in LAYOUT_NAMES:
-            raise InputError(f"layout: no layout {self.layout!r}{suggest(self.layout, LAYOUT_NAMES)}")
+        if self.layout not in LAYOUTS:
+            raise InputError(f"layout: no layout {self.layout!r}{suggest(self.layout, LAYOUTS)}")
         if not 0.2 <= self.radius <= RADIUS_MAX:
             raise InputError(f"radius must lie in [0.2, {RADIUS_MAX}], not {self.radius}")
         if not 50.0 <= self.pt_min <= 3000.0:
@@ -72,12 +73,12 @@ class JetOptions:
                     f"{name}: {process} makes one heavy resonance, which has no pT-hat; its mass sets the pT "
                     "of the jets (give mass), and qcd and h4j can do this"
                 )
-        mass, light_mass = self._resolve_masses(process)
+        mass, light_mass = self._masses(process)
         self._check_decays(process, mass)
-        low, high = self._resolve_pthat(process) if scattering else (None, None)
+        low, high = self._pthat(process) if scattering else (None, None)
         return replace(self, mass=mass, light_mass=light_mass, pthat_min=low, pthat_max=high)
 
-    def for_job(self, *, seed: int, job: int) -> JetOptions:
+    def of_job(self, *, seed: int, job: int) -> Options:
         """Settled options as one job (from 1) has them: of a range of boson masses, one value.
 
         The values of successive jobs fill the range evenly, however many they are: multiples of the golden
@@ -86,8 +87,8 @@ class JetOptions:
         """
         if self.boson_mass is None or self.boson_mass_max is None:
             return self
-        start = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPECTRUM_STREAM,))).random()
-        place = (start + job * _GOLDEN_RATIO) % 1.0
+        start = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPECTRUM,))).random()
+        place = (start + job * _GOLDEN) % 1.0
         value = self.boson_mass + (self.boson_mass_max - self.boson_mass) * place
         return replace(self, boson_mass=round(value, 3), boson_mass_max=None)
 
@@ -96,7 +97,7 @@ class JetOptions:
             if isinstance(value, float) and not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be above 0, not {value}")
 
-    def _resolve_masses(self, process: str) -> tuple[float | None, float | None]:
+    def _masses(self, process: str) -> tuple[float | None, float | None]:
         if process != "h4j" and self.light_mass is not None:
             raise InputError(f"light_mass is that of h in H -> hh; {process} has none")
         if process == "qcd":
@@ -108,9 +109,9 @@ class JetOptions:
             light = LIGHT_MASS if self.light_mass is None else self.light_mass
             if not 15.0 <= light <= 240.0:
                 raise InputError(f"light_mass must lie in [15, 240] GeV, not {light}")
-            _check_range("mass", mass, low=2 * light + 5, high=500.0, reason="twice light_mass + 5")
+            _within("mass", mass, low=2 * light + 5, high=500.0, why="twice light_mass + 5")
             return mass, light
-        _check_range("mass", mass, low=max(2 * self.pt_min, 400.0), high=8000.0, reason="twice pt_min")
+        _within("mass", mass, low=max(2 * self.pt_min, 400.0), high=8000.0, why="twice pt_min")
         return mass, None
 
     def _check_decays(self, process: str, mass: float | None) -> None:
@@ -126,8 +127,8 @@ class JetOptions:
             if process != owner:
                 raise InputError(f"{name} is of the process {owner}; {process} has none")
             assert mass is not None
-            end = min(high, mass / MIN_MASS_RATIO)
-            _check_range(name, value, low=low, high=end, reason=f"to {high:g}, and to a quarter of mass")
+            end = min(high, mass / LIGHTER)
+            _within(name, value, low=low, high=end, why=f"to {high:g}, and to a quarter of mass")
         if self.boson_mass_max is None:
             return
         if self.boson_mass is None or not self.boson_mass < self.boson_mass_max:
@@ -136,22 +137,22 @@ class JetOptions:
                 f"lower end, not {self.boson_mass}"
             )
 
-    def _resolve_pthat(self, process: str) -> tuple[float, float | None]:
+    def _pthat(self, process: str) -> tuple[float, float | None]:
         # Radiation lifts some jets of QCD above the pT-hat of their event; those of h4j lose neutrinos.
         low = self.pthat_min or (0.9 if process == "qcd" else 1.05) * self.pt_min
         end = self.pthat_max
         if end is None and (process == "qcd" or self.flat_pt):
             end = 2.5 * max(self.pt_min, self.pthat_min or 0.0)
-        high = BEAM_ENERGY if end is None else end
-        if not low < high <= BEAM_ENERGY:
+        high = BEAM if end is None else end
+        if not low < high <= BEAM:
             raise InputError(
-                f"pthat_min {low:g} must be below pthat_max {high:g}, at most {BEAM_ENERGY:g} GeV"
+                f"pthat_min {low:g} must be below pthat_max {high:g}, which must be at most {BEAM:g} GeV"
             )
         if high <= self.pt_min:
             raise InputError(f"pthat_max {high:g} must be above pt_min {self.pt_min:g}, or there are no jets")
         return low, end
 
 
-def _check_range(name: str, value: float, *, low: float, high: float, reason: str) -> None:
+def _within(name: str, value: float, *, low: float, high: float, why: str) -> None:
     if not low <= value <= high:
-        raise InputError(f"{name} must lie in [{low:g} ({reason}), {high:g}] GeV, not {value:g}")
+        raise InputError(f"{name} must lie in [{low:g} ({why}), {high:g}] GeV, not {value:g}")

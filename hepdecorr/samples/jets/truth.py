@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.samples.jets.clustering import ClusteredJets
-from hepdecorr.samples.jets.generation import Floats, GenParticles, JetSampleBatch
+from hepdecorr.samples.jets.clustering import Jets
+from hepdecorr.samples.jets.generation import Batch, Floats, Particles
 
 # In units of the jet's R.
-MATCH_FRACTION = 0.8
+NEAR = 0.8
 
 
-class JetTruth(NamedTuple):
+class Origin(NamedTuple):
     """Of each jet.
 
     flavour: PDG code of the resonance (QCD: outgoing parton) nearest in (eta, phi), if it flies within
@@ -23,42 +23,40 @@ class JetTruth(NamedTuple):
     """
 
     flavour: NDArray[np.int32]
-    matched_quarks: NDArray[np.int32]
+    quarks: NDArray[np.int32]
 
 
-def match_jets(jets: ClusteredJets, batch: JetSampleBatch, *, radius: float) -> JetTruth:
+def origin(jets: Jets, batch: Batch, *, radius: float) -> Origin:
     """Match the jets of a batch."""
-    jet, resonance = pairs_in_event(jets.event, batch.resonances.event)
-    away = delta_r(jets, batch.resonances, jet=jet, particle=resonance)
+    jet, resonance = pairs(jets.event, batch.resonances.event)
+    away = distance(jets, batch.resonances, jet=jet, particle=resonance)
     order = np.lexsort((away, jet))
     _, first = np.unique(jet[order], return_index=True)
     best = order[first]
-    best = best[away[best] < MATCH_FRACTION * radius]
+    best = best[away[best] < NEAR * radius]
     nearest = np.full(len(jets.event), -1)
     nearest[jet[best]] = resonance[best]
 
     flavour = np.zeros(len(jets.event), dtype=np.int32)
     flavour[jet[best]] = batch.resonances.id[resonance[best]]
-    jet, quark = pairs_in_event(jets.event, batch.quarks.event)
-    inside = delta_r(jets, batch.quarks, jet=jet, particle=quark) < MATCH_FRACTION * radius
+    jet, quark = pairs(jets.event, batch.quarks.event)
+    inside = distance(jets, batch.quarks, jet=jet, particle=quark) < NEAR * radius
     own = inside & (batch.parent[quark] == nearest[jet])
-    return JetTruth(flavour, np.bincount(jet[own], minlength=len(flavour)).astype(np.int32))
+    return Origin(flavour, np.bincount(jet[own], minlength=len(flavour)).astype(np.int32))
 
 
-def pairs_in_event(
-    first_event: NDArray[np.int64], second_event: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pairs(one: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of all pairs in the same event, of two columns of events; `other` need not be in order."""
-    order = np.argsort(second_event, kind="stable")
-    start = np.searchsorted(second_event[order], first_event, side="left")
-    partners = np.searchsorted(second_event[order], first_event, side="right") - start
-    first = np.repeat(np.arange(len(first_event)), partners)
+    order = np.argsort(other, kind="stable")
+    start = np.searchsorted(other[order], one, side="left")
+    partners = np.searchsorted(other[order], one, side="right") - start
+    first = np.repeat(np.arange(len(one)), partners)
     within = np.arange(len(first)) - np.repeat(np.cumsum(partners) - partners, partners)
     return first, order[np.repeat(start, partners) + within]
 
 
-def delta_r(
-    jets: ClusteredJets, particles: GenParticles, *, jet: NDArray[np.int64], particle: NDArray[np.int64]
+def distance(
+    jets: Jets, particles: Particles, *, jet: NDArray[np.int64], particle: NDArray[np.int64]
 ) -> Floats:
     """Delta R in (eta, phi) of pairs."""
     px, py, pz = particles.p4[particle, :3].T

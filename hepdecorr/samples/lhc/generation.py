@@ -10,71 +10,55 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdecorr.samples.jets.generation import CrossSection, Floats, GenParticles
-from hepdecorr.samples.pythia import (
-    QUIET_SETTINGS,
-    configure_pythia,
-    generate_batch,
-    import_pythia8,
-    initialise_pythia,
-)
+from hepdecorr.samples.jets.generation import CrossSection, Floats, Particles
+from hepdecorr.samples.pythia import QUIET, batch, configured, initialise, pythia8
 
 NEUTRINOS = (12, 14, 16)
-MIN_HADRON_ID = 100  # PDG codes of hadrons are above
+HADRONS_BEGIN = 100  # PDG codes of hadrons are above
 
 
 @dataclass(frozen=True)
-class CollisionOptions:
+class Options:
     """mpi: multiparton interactions; without them an event takes a tenth of the time."""
 
     mpi: bool = True
 
 
-class EventRecord(NamedTuple):
+class Record(NamedTuple):
     """Generated events: all their particles, which of them are stable, the weight of each event."""
 
-    particles: GenParticles
+    particles: Particles
     stable: NDArray[np.bool_]
     weight: Floats
 
     @property
-    def num_events(self) -> int:
+    def size(self) -> int:
         """Number of generated events."""
         return len(self.weight)
 
-    def stable_particles(self, mask: NDArray[np.bool_]) -> GenParticles:
+    def final(self, wanted: NDArray[np.bool_]) -> Particles:
         """The stable particles of the events of a mask."""
-        return self.particles.take(self.stable & mask[self.particles.event])
+        return self.particles.take(self.stable & wanted[self.particles.event])
 
 
-class CollisionGenerator:
+class Generator:
     """Pythia set up for a process; seed from 1 to 900,000,000; incoming: of `incoming_parton`, or none."""
 
     def __init__(
-        self,
-        settings: Iterable[str],
-        *,
-        process: str,
-        options: CollisionOptions,
-        seed: int,
-        incoming_flavour: int | None = None,
+        self, lines: Iterable[str], *, process: str, options: Options, seed: int, incoming: int | None = None
     ) -> None:
         self._process = process
-        common = [
-            *QUIET_SETTINGS,
-            "Beams:eCM = 13000.",
-            f"PartonLevel:MPI = {'on' if options.mpi else 'off'}",
-        ]
-        self._pythia = configure_pythia([*common, *settings], seed=seed)
-        if incoming_flavour is not None:
+        common = [*QUIET, "Beams:eCM = 13000.", f"PartonLevel:MPI = {'on' if options.mpi else 'off'}"]
+        self._pythia = configured([*common, *lines], seed=seed)
+        if incoming is not None:
             # Kept here as well: Pythia holds no reference that Python counts.
-            self._user_hook = make_parton_filter(incoming_flavour)
-            self._pythia.setUserHooksPtr(self._user_hook)
-        initialise_pythia(self._pythia, process)
+            self._hook = incoming_parton(incoming)
+            self._pythia.setUserHooksPtr(self._hook)
+        initialise(self._pythia, process)
 
-    def __call__(self, num_events: int) -> EventRecord:
+    def __call__(self, events: int) -> Record:
         """About so many events: Pythia leaves out those that it cannot finish."""
-        return _unpack_record(generate_batch(self._pythia, num_events, process=self._process))
+        return _unpack(batch(self._pythia, events, process=self._process))
 
     def cross_section(self) -> CrossSection:
         """Of what is generated, vetoed events left out, as the events so far tell."""
@@ -82,13 +66,13 @@ class CollisionGenerator:
         return CrossSection(info.sigmaGen() * 1e9, info.sigmaErr() * 1e9)
 
 
-def make_parton_filter(flavour: int) -> Any:
+def incoming_parton(flavour: int) -> Any:
     """A Pythia hook that lets pass only hard processes with an incoming quark of this flavour.
 
     It acts before any shower, so what it turns away costs 50 microseconds.
     """
 
-    class Incoming(import_pythia8().UserHooks):  # type: ignore[misc]
+    class Incoming(pythia8().UserHooks):  # type: ignore[misc]
         def canVetoProcessLevel(self) -> bool:  # noqa: N802
             return True
 
@@ -98,7 +82,7 @@ def make_parton_filter(flavour: int) -> Any:
     return Incoming()
 
 
-def select_hadrons(particles: GenParticles, quark: int, *, pt_min: float = 5.0) -> GenParticles:
+def hadrons(particles: Particles, quark: int, *, pt_min: float = 5.0) -> Particles:
     """Every hadron of the record with this quark (5 or 4) as its heaviest, above pt_min, GeV.
 
     A B* and the B that it decays to fly the same way and are both there.
@@ -106,22 +90,22 @@ def select_hadrons(particles: GenParticles, quark: int, *, pt_min: float = 5.0) 
     code = np.abs(particles.id) % 10_000  # excited ones repeat the digits
     heaviest = np.where(code >= 1000, code // 1000, code // 100 % 10)
     # The proton's remnants are no particles of the collision, nuclei have no such code.
-    is_hadron = (np.abs(particles.id) > MIN_HADRON_ID) & (np.abs(particles.id) < 1_000_000)
+    is_hadron = (np.abs(particles.id) > HADRONS_BEGIN) & (np.abs(particles.id) < 1_000_000)
     pt = np.hypot(particles.p4[:, 0], particles.p4[:, 1])
     return particles.take(is_hadron & (heaviest == quark) & (pt > pt_min))
 
 
-def _unpack_record(batch: Any) -> EventRecord:
-    record = batch.prt
+def _unpack(made: Any) -> Record:
+    record = made.prt
     counts = np.asarray(ak.num(record), dtype=np.int64)
     rows = ak.flatten(record)
     status = np.asarray(rows.status)
     # Without the partons of the shower, two thirds of the record.
     code = np.abs(np.asarray(rows.id))
-    kept = (status > 0) | ((code > MIN_HADRON_ID) & (np.abs(status) > 80))
-    particles = GenParticles(
+    kept = (status > 0) | ((code > HADRONS_BEGIN) & (np.abs(status) > 80))
+    particles = Particles(
         event=np.repeat(np.arange(len(counts)), counts)[kept],
         id=np.asarray(rows.id)[kept],
         p4=np.column_stack([np.asarray(rows.p[name])[kept] for name in ("px", "py", "pz", "e")]),
     )
-    return EventRecord(particles, (status > 0)[kept], np.asarray(batch.info.weights[:, 0], dtype=np.float64))
+    return Record(particles, (status > 0)[kept], np.asarray(made.info.weights[:, 0], dtype=np.float64))

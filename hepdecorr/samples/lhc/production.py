@@ -14,26 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hepdecorr
-from hepdecorr.errors import InputError, suggest
-from hepdecorr.samples.checkpoints import cache_results
-from hepdecorr.samples.columns import Collection, Columns, EventChunk, concatenate_chunks
-from hepdecorr.samples.jets.clustering import import_fastjet
-from hepdecorr.samples.jets.production import mean_cross_section
-from hepdecorr.samples.jobs import job_seeds
-from hepdecorr.samples.lhc.generation import CollisionGenerator, CollisionOptions, EventRecord
-from hepdecorr.samples.production import (
-    GenerationJob,
-    GenerationRequest,
-    GenerationSummary,
-    GenerationTotals,
-    JobResult,
-    generate_sample,
-    regenerate_job,
-)
-from hepdecorr.samples.pythia import import_pythia8
-from hepdecorr.samples.root_file import SampleWriter, read_provenance
+from hepdecorr.catalogue import suggest
+from hepdecorr.errors import InputError
+from hepdecorr.samples.columns import Chunk, Collection, Columns, join
+from hepdecorr.samples.jets.clustering import fastjet_module
+from hepdecorr.samples.jets.production import cross_section
+from hepdecorr.samples.jobs import seeds
+from hepdecorr.samples.keeping import keeping
+from hepdecorr.samples.lhc.generation import Generator, Options, Record
+from hepdecorr.samples.production import Job, Request, Summary, Tally, Yield, produce, remake
+from hepdecorr.samples.pythia import pythia8
+from hepdecorr.samples.rootfile import SampleWriter, read_provenance
 
-SAMPLE_VERSION = 1
+VERSION = 1
 # Events that Pythia hands over at once, 200 kB each with multiparton interactions.
 BATCH_EVENTS = 250
 BASKET_EVENTS = 20_000
@@ -47,21 +40,21 @@ EVENT_BRANCHES = {
 }
 
 
-class SelectedEvents(NamedTuple):
+class Chosen(NamedTuple):
     """What is stored of a batch.
 
     stored: rows of the events, rising; columns, collections: of these; reached: the stage that each
     generated event reached.
     """
 
-    rows: NDArray[np.int64]
+    stored: NDArray[np.int64]
     columns: Columns
     collections: dict[str, Collection]
-    stage_reached: NDArray[np.int8]
+    reached: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
-class CollisionSample:
+class Sample:
     """A sample of collisions.
 
     runs: its processes, and the `run` of each; settings: their lines for Pythia; incoming: the flavour that
@@ -70,17 +63,17 @@ class CollisionSample:
     """
 
     name: str
-    run_numbers: Mapping[str, int]
-    pythia_settings: Callable[[str], list[str]]
-    incoming_flavour: Mapping[str, int]
-    reconstruct: Callable[[EventRecord, np.random.Generator], SelectedEvents]
+    runs: Mapping[str, int]
+    settings: Callable[[str], list[str]]
+    incoming: Mapping[str, int]
+    reconstruct: Callable[[Record, np.random.Generator], Chosen]
     stages: tuple[str, ...]
     collections: Mapping[str, Mapping[str, str]]
     job_events: int
 
 
 def generate(
-    sample: CollisionSample,
+    sample: Sample,
     process: str,
     *,
     out: Path | str,
@@ -88,10 +81,10 @@ def generate(
     candidates: int | None = None,
     seed: int = 1,
     workers: int = 1,
-    options: CollisionOptions | None = None,
+    options: Options | None = None,
     job_events: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> GenerationSummary:
+) -> Summary:
     """Write the ROOT file `out` with the selected events of a process of the sample.
 
     Give `events` to generate or `candidates` (selected events) to store.  Same arguments, same content, for
@@ -101,127 +94,112 @@ def generate(
     the jobs that wait beside it.  Raises InputError for arguments out of range, a folder that cannot be
     written to, no Pythia or no fastjet.
     """
-    if process not in sample.run_numbers:
-        raise InputError(f"{sample.name} has no process {process!r}{suggest(process, sample.run_numbers)}")
+    if process not in sample.runs:
+        raise InputError(f"{sample.name} has no process {process!r}{suggest(process, sample.runs)}")
     size = sample.job_events if job_events is None else job_events
-    request = GenerationRequest(process, seed, events, candidates, size, options or CollisionOptions())
-    import_pythia8()
-    import_fastjet()
+    request = Request(process, seed, events, candidates, size, options or Options())
+    pythia8()
+    fastjet_module()
     out = Path(out)
-    about = {"sample": sample.name, "sample_version": str(SAMPLE_VERSION), **_library_versions()}
-    with cache_results(partial(_run_job, sample), request, out=out, **about) as run:
-        return generate_sample(
+    about = {"sample": sample.name, "sample_version": str(VERSION), **_versions()}
+    with keeping(partial(_run, sample), request, out=out, **about) as run:
+        return produce(
             run,
             request,
             out=out,
             branches=EVENT_BRANCHES,
             collections=sample.collections,
             stages=sample.stages,
-            write_metadata=partial(_write_provenance, sample, request),
+            finish=partial(_finish, sample, request),
             workers=workers,
-            basket_size=BASKET_EVENTS,
+            basket=BASKET_EVENTS,
             progress=progress,
         )
 
 
-def regenerate(sample: CollisionSample, path: Path | str, job: int) -> ak.Array:
+def regenerate(sample: Sample, path: Path | str, job: int) -> ak.Array:
     """The events of one job (from 1) of a file of `generate`, made again: fields as the file's branches.
 
     In the file they are those whose `luminosityBlock` is `luminosity_block(seed, job)`.
     """
     made = read_provenance(path)
-    if made.get("sample") != sample.name or made.get("version") != SAMPLE_VERSION:
-        raise InputError(f"{path}: not a sample of {sample.name} of version {SAMPLE_VERSION}")
+    if made.get("sample") != sample.name or made.get("version") != VERSION:
+        raise InputError(f"{path}: not a sample of {sample.name} of version {VERSION}")
     stored = made["candidates_per_job"]
     if not 1 <= job <= len(stored):
         raise InputError(f"{path}: no job {job}; it has jobs 1 to {len(stored)}")
     asked = made["asked"]
-    request = GenerationRequest(
+    request = Request(
         process=made["process"],
         seed=made["seed"],
-        num_events=asked["events"],
-        num_objects=asked["candidates"],
-        job_size=asked["job_events"],
-        options=CollisionOptions(**made["options"]),
+        events=asked["events"],
+        wanted=asked["candidates"],
+        size=asked["job_events"],
+        options=Options(**made["options"]),
     )
     count = stored[job - 1]
-    return regenerate_job(
-        partial(_run_job, sample), request, job_number=job, num_events=count, num_objects=count
-    )
+    return remake(partial(_run, sample), request, number=job, events=count, objects=count)
 
 
-def _run_job(sample: CollisionSample, job: GenerationJob) -> JobResult:
+def _run(sample: Sample, job: Job) -> Yield:
     """Generate, detect and select the events of a job."""
     request = job.request
-    pythia_seed, rng = job_seeds(request.seed, stream=sample.run_numbers[request.process], job=job.number)
-    generator = CollisionGenerator(
-        sample.pythia_settings(request.process),
+    pythia_seed, rng = seeds(request.seed, stream=sample.runs[request.process], job=job.number)
+    generator = Generator(
+        sample.settings(request.process),
         process=request.process,
         options=request.options,
         seed=pythia_seed,
-        incoming_flavour=sample.incoming_flavour.get(request.process),
+        incoming=sample.incoming.get(request.process),
     )
-    chunks: list[EventChunk] = []
+    chunks: list[Chunk] = []
     stages: list[NDArray[np.int8]] = []
     weights: list[NDArray[np.float64]] = []
     done = stored = 0
-    while done < job.num_events and (job.num_objects is None or stored < job.num_objects):
-        record = generator(min(BATCH_EVENTS, job.num_events - done))
+    while done < job.events and (job.wanted is None or stored < job.wanted):
+        record = generator(min(BATCH_EVENTS, job.events - done))
         chosen = sample.reconstruct(record, rng)
-        chunks.append(_build_chunk(sample, job, record=record, selected=chosen, first_event=done))
-        stages.append(chosen.stage_reached)
+        chunks.append(_chunk(sample, job, record=record, chosen=chosen, first_event=done))
+        stages.append(chosen.reached)
         weights.append(record.weight)
-        done += record.num_events
-        stored += len(chosen.rows)
-    return JobResult(
-        chunk=concatenate_chunks(chunks),
+        done += record.size
+        stored += len(chosen.stored)
+    return Yield(
+        chunk=join(chunks),
         stored=np.ones(stored, dtype=np.int64),
-        stage_reached=np.concatenate(stages),
+        reached=np.concatenate(stages),
         weights=np.concatenate(weights),
-        final_stage=len(sample.stages) - 1,
-        metadata=generator.cross_section()._asdict(),
+        final=len(sample.stages) - 1,
+        facts=generator.cross_section()._asdict(),
     )
 
 
-def _build_chunk(
-    sample: CollisionSample,
-    job: GenerationJob,
-    *,
-    record: EventRecord,
-    selected: SelectedEvents,
-    first_event: int,
-) -> EventChunk:
-    count = len(selected.rows)
+def _chunk(sample: Sample, job: Job, *, record: Record, chosen: Chosen, first_event: int) -> Chunk:
+    count = len(chosen.stored)
     values: dict[str, Any] = {
-        "run": sample.run_numbers[job.request.process],
+        "run": sample.runs[job.request.process],
         "luminosityBlock": job.luminosity_block,
-        "event": first_event + selected.rows,
-        "genWeight": record.weight[selected.rows],
-        **selected.columns,
+        "event": first_event + chosen.stored,
+        "genWeight": record.weight[chosen.stored],
+        **chosen.columns,
     }
     columns = {
         name: np.broadcast_to(np.asarray(values[name], dtype=dtype), (count,))
         for name, dtype in EVENT_BRANCHES.items()
     }
-    return EventChunk(columns, selected.collections)
+    return Chunk(columns, chosen.collections)
 
 
-def _write_provenance(
-    sample: CollisionSample, request: GenerationRequest, writer: SampleWriter, tally: GenerationTotals
-) -> None:
-    value, error = mean_cross_section(tally)
-    stored = sum(tally.stored_per_job) / tally.generated
-    writer.write_provenance(
+def _finish(sample: Sample, request: Request, writer: SampleWriter, tally: Tally) -> None:
+    value, error = cross_section(tally)
+    stored = sum(tally.events) / tally.generated
+    writer.provenance(
         {
-            "version": SAMPLE_VERSION,
+            "version": VERSION,
             "sample": sample.name,
             "process": request.process,
             "seed": request.seed,
-            "asked": {
-                "events": request.num_events,
-                "candidates": request.num_objects,
-                "job_events": request.job_size,
-            },
+            "asked": {"events": request.events, "candidates": request.wanted, "job_events": request.size},
             "options": asdict(request.options),
             "generated": tally.generated,
             "sumw": tally.sumw,
@@ -231,14 +209,14 @@ def _write_provenance(
             # Of what is in the file: what `xsec` of a dataset wants, whose events are weighed by their sum.
             "stored_cross_section_pb": value * stored,
             "cutflow": tally.cutflow,
-            "candidates_per_job": tally.stored_per_job,
-            "pythia": sample.pythia_settings(request.process),
-            "incoming": sample.incoming_flavour.get(request.process),
-            "versions": _library_versions(),
+            "candidates_per_job": tally.events,
+            "pythia": sample.settings(request.process),
+            "incoming": sample.incoming.get(request.process),
+            "versions": _versions(),
         }
     )
 
 
-def _library_versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     libraries = ("pythia8mc", "fastjet", "numpy", "awkward", "uproot")
     return {"hepdecorr": hepdecorr.__version__, **{name: version(name) for name in libraries}}

@@ -22,7 +22,7 @@ def four(momentum, mass):
 
 def test_kinematics_of_the_candidate(made, forty):
     names = ["candidate", "m_bc_recomputed"]
-    found = features.compute_features(names, made(forty, beta=BELLE))
+    found = features.compute(names, made(forty, beta=BELLE))
     for i, given in enumerate(forty):
         k = four(given["tracks"][given["k"]], 0.493677)
         pi = four(given["tracks"][given["pi"]], 0.13957039)
@@ -42,7 +42,7 @@ def test_kinematics_of_the_candidate(made, forty):
 
 
 def test_rest_of_event(made, forty, apart):
-    found = features.compute_features("rest_of_event", made(forty, beta=BELLE))
+    found = features.compute("rest_of_event", made(forty, beta=BELLE))
     for i, given in enumerate(forty):
         keep = np.delete(np.arange(len(given["tracks"])), [given["k"], given["pi"]])
         photons = np.delete(given["photons"], given["g"], axis=0)
@@ -71,9 +71,7 @@ def test_rest_of_event(made, forty, apart):
 
 
 def test_energies_add_up(made, forty):
-    found = features.compute_features(
-        ["e_roe", "e_miss", "delta_e_recomputed"], made(forty, beta=BELLE, sqrt_s=10.58)
-    )
+    found = features.compute(["e_roe", "e_miss", "delta_e_recomputed"], made(forty, beta=BELLE, sqrt_s=10.58))
     total = found["e_roe"] + found["e_miss"] + found["delta_e_recomputed"] + 5.29
     np.testing.assert_allclose(total, 10.58, rtol=1e-5)
 
@@ -81,13 +79,13 @@ def test_energies_add_up(made, forty):
 def test_identification_looks_at_the_candidates_own_tracks(made, generic):
     event = generic(1, tracks=4, photons=2) | {"k": 2, "pi": 0, "pdgId": np.array([-211, 211, 321, 13])}
     swapped = event | {"k": 0, "pi": 2}
-    found = features.compute_features(["kaon_id", "pion_id"], made([event, swapped]))
+    found = features.compute(["kaon_id", "pion_id"], made([event, swapped]))
     assert found["kaon_id"].tolist() == [1, 0]
     assert found["pion_id"].tolist() == [1, 0]
 
 
 def test_event_with_nothing_but_the_candidate(made, generic):
-    found = features.compute_features("bsgamma_all", made([generic(0, tracks=2, photons=1)], beta=BELLE))
+    found = features.compute("bsgamma_all", made([generic(0, tracks=2, photons=1)], beta=BELLE))
     nothing = ["thrust_o", "cos_tbto", "cos_toz", "r1_roe", "r2_roe", "r3_roe", "r4_roe", "sphericity_roe"]
     nothing += ["aplanarity_roe", "e_roe", "p_roe", "m_roe", "n_tracks_roe", "n_photons_roe", "charge_roe"]
     nothing += [f"cleo_{i}" for i in range(1, 10)] + [f"ksfw_hso_{x}{i}" for x in "cn" for i in (0, 2, 4)]
@@ -96,16 +94,14 @@ def test_event_with_nothing_but_the_candidate(made, generic):
 
 
 def test_one_particle_beside_the_candidate_is_a_jet(made, generic):
-    found = features.compute_features(
-        ["thrusts", "fox_wolfram"], made([generic(0, tracks=2, photons=2)], beta=BELLE)
-    )
+    found = features.compute(["thrusts", "fox_wolfram"], made([generic(0, tracks=2, photons=2)], beta=BELLE))
     for name in ("thrust_o", "r1_roe", "r2_roe", "r3_roe", "r4_roe"):
         assert found[name][0] == pytest.approx(1.0)
 
 
 def test_everything_at_rest_gives_numbers(made):
     event = {"tracks": np.zeros((3, 3)), "photons": np.zeros((2, 3))}
-    found = features.compute_features("bsgamma_all", made([event]))
+    found = features.compute("bsgamma_all", made([event]))
     for name in (
         "thrust_b",
         "thrust_o",
@@ -123,7 +119,7 @@ def test_recomputed_matches_stored_in_the_shipped_sample():
     names = ["m_bc", "m_bc_recomputed", "delta_e", "delta_e_recomputed"]
     with uproot.open(SAMPLE) as file:
         events = file["Events"].arrays(entry_stop=2000)
-    found = features.compute_features(names, events)
+    found = features.compute(names, events)
     # The sample stores momenta with few digits, the candidate's own numbers are from before the rounding.
     np.testing.assert_allclose(found["m_bc_recomputed"], found["m_bc"], atol=1e-3)
     np.testing.assert_allclose(found["delta_e_recomputed"], found["delta_e"], atol=3e-3)

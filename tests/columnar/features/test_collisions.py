@@ -16,12 +16,7 @@ from hepdecorr.errors import InputError
 
 EVENTS = 300
 MUONS = ("has_mumu", "m_mumu", "pt_mumu", "y_mumu", "cos_theta_star", "deta_mumu", "dphi_mumu", "dr_mumu")
-EVERY = (
-    *features.FEATURE_GROUPS["dimuon"],
-    *features.FEATURE_GROUPS["recoil_jets"],
-    *features.FEATURE_GROUPS["bb_pair"],
-    "met",
-)
+EVERY = (*features.GROUPS["dimuon"], *features.GROUPS["recoil_jets"], *features.GROUPS["bb_pair"], "met")
 
 
 def collection(rng, counts, mass, **more):
@@ -86,7 +81,7 @@ def events(columns):
 
 @pytest.fixture(scope="module")
 def found(events):
-    return features.compute_features(EVERY, events)
+    return features.compute(EVERY, events)
 
 
 def four(one):
@@ -117,7 +112,7 @@ def test_muons(events, found):
     pairs = 0
     for i, event in enumerate(events.to_list()):
         muons = pair_of(event)
-        values = {name: float(found[name][i]) for name in features.FEATURE_GROUPS["dimuon"]}
+        values = {name: float(found[name][i]) for name in features.GROUPS["dimuon"]}
         if muons is None:
             assert values == dict.fromkeys(values, 0.0)
             continue
@@ -162,8 +157,8 @@ def test_collins_soper_knows_no_boost_along_the_beam(pt):
             for both in (zip(pair, (-1, 1), strict=True) for pair in pairs)
         ]
         made = ak.Array([{"Muon": muons} for muons in listed])
-        assert features.compute_features("has_mumu", made)["has_mumu"].all()
-        at_rest, moving = features.compute_features("cos_theta_star", made)["cos_theta_star"]
+        assert features.compute("has_mumu", made)["has_mumu"].all()
+        at_rest, moving = features.compute("cos_theta_star", made)["cos_theta_star"]
         assert at_rest == pytest.approx(moving, abs=1e-5)
         assert at_rest == pytest.approx(collins_soper(*pairs[1]), abs=1e-5)
         if pt == 0:
@@ -220,16 +215,16 @@ def test_files_of_nanoaod_give_the_same(stored, found, mode, monkeypatch):
     nano = NanoEventsFactory.from_root({str(stored): "Events"}, schemaclass=NanoAODSchema, mode=mode).events()
     rows = np.arange(EVENTS) % 3 == 1
     for chosen, events in ((slice(None), nano), (rows, nano[rows]), (slice(0, 0), nano[:0])):
-        for name, values in features.compute_features(EVERY, events).items():
+        for name, values in features.compute(EVERY, events).items():
             np.testing.assert_array_equal(values, found[name][chosen], err_msg=name)
 
 
 def test_missing_momentum_by_what_the_file_has(events):
     other = {name: events[name] for name in events.fields if not name.startswith("PuppiMET")}
     with pytest.raises(InputError, match=r"feature 'met': no branch 'PuppiMET.pt'"):
-        features.compute_features("met", ak.zip(other, depth_limit=1))
+        features.compute("met", ak.zip(other, depth_limit=1))
     both = other | {"PFMET_pt": np.full(EVENTS, 1.0), "MET_pt": np.full(EVENTS, 2.0)}
-    assert set(features.compute_features("met", ak.zip(both, depth_limit=1))["met"]) == {2.0}
+    assert set(features.compute("met", ak.zip(both, depth_limit=1))["met"]) == {2.0}
 
 
 def test_the_muons_in_gev_give_the_mass_and_their_ratios_alone_do_not():
@@ -242,10 +237,10 @@ def test_the_muons_in_gev_give_the_mass_and_their_ratios_alone_do_not():
     ]
     scaled = [[one | {"pt": f * one["pt"], "mass": f * 0.1} for one in listed] for f in (1.0, 2.0)]
     made = ak.Array([{"Muon": both} for both in scaled])
-    names = [n for n in features.expand_names("hmumu_ratios") if n in features.FEATURE_GROUPS["dimuon"]]
-    for name, (one, other) in features.compute_features(names, made).items():
+    names = [n for n in features.expand("hmumu_ratios") if n in features.GROUPS["dimuon"]]
+    for name, (one, other) in features.compute(names, made).items():
         assert one == pytest.approx(other, rel=1e-5), name
-    one, other = features.compute_features("m_mumu", made)["m_mumu"]
+    one, other = features.compute("m_mumu", made)["m_mumu"]
     assert other == pytest.approx(2 * one, rel=1e-5)
 
 
@@ -255,7 +250,7 @@ def test_the_real_file_of_cms():
         pytest.skip("../shared/data/nano_tt_v15.root is not there; the made file above stands for it")
     with uproot.open(path) as file:
         events = file["Events"].arrays(filter_name=["Muon_*", "Jet_*", "PuppiMET_*", "nMuon", "nJet"])
-    found = features.compute_features([*features.HMUMU, *features.HMUMU_RATIOS, *MUONS], events)
+    found = features.compute([*features.HMUMU, *features.HMUMU_RATIOS, *MUONS], events)
     for i, event in enumerate(events.to_list()):
         muons = [
             dict(zip(("pt", "eta", "phi", "mass", "charge"), one, strict=True))

@@ -14,9 +14,9 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from hepdecorr import _numba
+from hepdecorr import compiled
 from hepdecorr.columnar import features
-from hepdecorr.columnar.features import b_candidate
+from hepdecorr.columnar.features import particles
 from hepdecorr.errors import InputError
 
 USER = """
@@ -91,10 +91,10 @@ def flat(events):
 
 
 def test_the_set_of_the_analysis(events):
-    found = features.compute_features("bsgamma", events)
+    found = features.compute("bsgamma", events)
     assert list(found) == list(features.BSGAMMA)
     assert len(found) == 67
-    shapes = features.expand_names("bsgamma_shapes")
+    shapes = features.expand("bsgamma_shapes")
     assert tuple(shapes) == features.BSGAMMA_SHAPES
     assert not {"p_star_b", "e_star_gamma", "delta_e", "p_roe", "r1_roe"} & set(shapes)
     assert {"cos_tbto", "r2", "cleo_1", "ksfw_hso_c2", "cos_hel"} <= set(shapes) <= set(found)
@@ -105,32 +105,28 @@ def test_the_set_of_the_analysis(events):
 
 
 def test_names_are_spelt_out_once_and_in_order():
-    assert features.expand_names(["r2", "r[1-4]", "cleo_*", "cleo_1"]) == [
+    assert features.expand(["r2", "r[1-4]", "cleo_*", "cleo_1"]) == [
         "r2", "r1", "r3", "r4", *(f"cleo_{i}" for i in range(1, 10)),
     ]  # fmt: skip
-    assert features.expand_names("ksfw")[0] == "ksfw_hso_c0"
-    assert features.expand_names(["Bcand.mbc", "my*.py:rho"]) == ["Bcand.mbc", "my*.py:rho"]
+    assert features.expand("ksfw")[0] == "ksfw_hso_c0"
+    assert features.expand(["Bcand.mbc", "my*.py:rho"]) == ["Bcand.mbc", "my*.py:rho"]
     with pytest.raises(InputError, match=r"no feature matches 'cleo_x\*'"):
-        features.expand_names("cleo_x*")
+        features.expand("cleo_x*")
 
 
 def test_groups_hold_every_feature_once():
     chosen = {"bsgamma", "bsgamma_shapes", "bsgamma_all", "jets_atlas", "jets_all"}
     chosen |= {"hbb", "hmumu", "hmumu_ratios"}
-    inside = [
-        name for group, names in features.FEATURE_GROUPS.items() if group not in chosen for name in names
-    ]
+    inside = [name for group, names in features.GROUPS.items() if group not in chosen for name in names]
     assert sorted(inside) == sorted(features.FEATURES)
-    assert not set(features.FEATURE_GROUPS) & set(features.FEATURES)
+    assert not set(features.GROUPS) & set(features.FEATURES)
 
 
 def test_branches_as_they_are(events):
-    found = features.compute_features(["Bcand.mPi0", "run"], events)
+    found = features.compute(["Bcand.mPi0", "run"], events)
     np.testing.assert_array_equal(found["Bcand.mPi0"], np.asarray(events["Bcand"]["mPi0"], np.float32))
     np.testing.assert_array_equal(found["run"], np.arange(len(events)))
-    assert features.describe_feature("Bcand.mPi0") == features.FeatureDescription(
-        "Bcand.mPi0", "", "Bcand.mPi0"
-    )
+    assert features.describe("Bcand.mPi0") == features.Description("Bcand.mPi0", "", "Bcand.mPi0")
 
 
 def test_a_branch_is_not_hidden_by_a_property_of_the_vector(events):
@@ -142,14 +138,11 @@ def test_a_branch_is_not_hidden_by_a_property_of_the_vector(events):
         columns | {"tau2": [7.0, 8.0, 9.0]}, with_name="PtEtaPhiMLorentzVector", behavior=vector.behavior
     )
     made = ak.zip({"Jet": jets}, depth_limit=1)
-    assert features.compute_features("Jet.tau2", made)["Jet.tau2"].tolist() == [7.0, 8.0, 9.0]
+    assert features.compute("Jet.tau2", made)["Jet.tau2"].tolist() == [7.0, 8.0, 9.0]
 
 
 def test_flat_branches_serve_as_collections(events):
-    one, other = (
-        features.compute_features("bsgamma", events),
-        features.compute_features("bsgamma", flat(events)),
-    )
+    one, other = features.compute("bsgamma", events), features.compute("bsgamma", flat(events))
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
 
@@ -158,7 +151,7 @@ def test_flat_branches_that_disagree_are_refused(events):
     columns = {name: flat(events)[name] for name in flat(events).fields}
     columns["Track_phi"] = columns["Track_phi"][:, 1:]
     with pytest.raises(InputError, match=r"feature 'r2': branch 'Track.phi' has other lengths"):
-        features.compute_features("r2", ak.zip(columns, depth_limit=1))
+        features.compute("r2", ak.zip(columns, depth_limit=1))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +167,7 @@ def test_flat_branches_that_disagree_are_refused(events):
 )
 def test_unknown_names_say_what_there_is(events, name, said):
     with pytest.raises(InputError, match=said):
-        features.compute_features(["r2", name], events)
+        features.compute(["r2", name], events)
 
 
 @pytest.mark.parametrize(
@@ -196,13 +189,13 @@ def test_a_missing_branch_is_named_with_the_feature(events, feature, collection,
     with pytest.raises(
         InputError, match=rf"feature '{feature}': no branch '{collection}.{field}'; did you mean"
     ):
-        features.compute_features(feature, without)
+        features.compute(feature, without)
 
 
 def test_a_missing_collection_is_named(events):
     without = events[[f for f in events.fields if f != "Photon"]]
     with pytest.raises(InputError, match="feature 'n_photons_roe': no collection 'Photon'"):
-        features.compute_features("n_photons_roe", without)
+        features.compute("n_photons_roe", without)
 
 
 @pytest.mark.parametrize(("field", "value"), [("kIdx", 99), ("piIdx", -1), ("gIdx", 99)])
@@ -213,19 +206,19 @@ def test_an_index_outside_of_its_collection_is_refused(events, field, value):
     with pytest.raises(
         InputError, match=rf"feature 'r2': branch 'Bcand.{field}' points at \w+ {value} in row 17"
     ):
-        features.compute_features("r2", wrong)
+        features.compute("r2", wrong)
 
 
 def test_one_track_cannot_be_kaon_and_pion(events):
     wrong = ak.with_field(events, events["Bcand"]["kIdx"], ["Bcand", "piIdx"])
     with pytest.raises(InputError, match=r"'Bcand.kIdx' and 'Bcand.piIdx' name one track in row 0"):
-        features.compute_features("n_kaons_roe", wrong)
+        features.compute("n_kaons_roe", wrong)
 
 
 def test_events_without_a_candidate_are_refused(events):
     empty = ak.with_field(events, events["Photon"][:, :0], "Photon")
     with pytest.raises(InputError, match="0 entries of Photon in row 0, but a candidate takes 1"):
-        features.compute_features("n_photons_roe", empty)
+        features.compute("n_photons_roe", empty)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -233,12 +226,12 @@ def test_a_momentum_that_is_no_number_is_found(events, bad):
     pt = ak.to_list(events["Track"]["pt"])
     pt[5][1] = bad
     with pytest.raises(InputError, match=r"feature 'r2': branch 'Track.pt': a value in row 5 is not finite"):
-        features.compute_features("r2", ak.with_field(events, ak.Array(pt), ["Track", "pt"]))
+        features.compute("r2", ak.with_field(events, ak.Array(pt), ["Track", "pt"]))
 
 
 def test_a_velocity_beyond_light_is_refused(events):
     with pytest.raises(InputError, match="not below the speed of light in row 0"):
-        features.compute_features("r2", ak.with_field(events, 1.2, ["Beam", "boostZ"]))
+        features.compute("r2", ak.with_field(events, 1.2, ["Beam", "boostZ"]))
 
 
 @pytest.mark.parametrize("feature", ["delta_e", "Bcand.deltaE"])
@@ -247,23 +240,21 @@ def test_missing_values_are_refused(events, feature):
         events, ak.mask(events["Bcand"]["deltaE"], np.arange(len(events)) > 3), ["Bcand", "deltaE"]
     )
     with pytest.raises(InputError, match=rf"feature '{feature}': .*may be missing"):
-        features.compute_features(feature, holed)
+        features.compute(feature, holed)
     holed = ak.with_field(events, ak.mask(events["Track"], np.arange(len(events)) > 3), "Track")
     with pytest.raises(InputError, match=r"feature 'r2': .*missing"):
-        features.compute_features("r2", holed)
+        features.compute("r2", holed)
 
 
 def test_functions_of_the_user(events, user):
     name = "my_features.py:hardest"
-    found = features.compute_features([name, "my_features.py:plain"], events, base=user)
+    found = features.compute([name, "my_features.py:plain"], events, base=user)
     np.testing.assert_array_equal(found[name], np.asarray(ak.max(events["Photon"]["pt"], axis=1), np.float32))
     assert found["my_features.py:plain"].tolist() == [1.0] * len(events)
-    assert features.describe_feature(name, base=user) == features.FeatureDescription(
-        name, "GeV", "hardest photon"
-    )
-    assert features.describe_feature("my_features.py:plain", base=user).unit == ""
-    ready = features.compute_features("hepdecorr.columnar.features.event_shapes:r2", events)
-    np.testing.assert_array_equal(*ready.values(), features.compute_features("r2", events)["r2"])
+    assert features.describe(name, base=user) == features.Description(name, "GeV", "hardest photon")
+    assert features.describe("my_features.py:plain", base=user).unit == ""
+    ready = features.compute("hepdecorr.columnar.features.fox_wolfram:r2", events)
+    np.testing.assert_array_equal(*ready.values(), features.compute("r2", events)["r2"])
 
 
 @pytest.mark.parametrize(
@@ -287,48 +278,46 @@ def test_functions_of_the_user(events, user):
 )
 def test_functions_of_the_user_that_do_not_fit(events, user, function, said):
     with pytest.raises(InputError, match=rf"feature 'my_features.py:{function}': .*{said}"):
-        features.compute_features(f"my_features.py:{function}", events, base=user)
+        features.compute(f"my_features.py:{function}", events, base=user)
 
 
 def test_events_must_be_awkward():
     with pytest.raises(InputError, match="not dict"):
-        features.compute_features("r2", {"Track": []})
+        features.compute("r2", {"Track": []})
 
 
 @pytest.fixture
 def runs(monkeypatch):
     """How often the four-vectors are assembled."""
     done = []
-    assemble = b_candidate._fill_particles
-    monkeypatch.setattr(
-        b_candidate, "_fill_particles", lambda *a: (done.append(threading.get_ident()), assemble(*a))
-    )
+    assemble = particles._assemble
+    monkeypatch.setattr(particles, "_assemble", lambda *a: (done.append(threading.get_ident()), assemble(*a)))
     return done
 
 
 def test_intermediates_are_computed_once(events, runs):
-    features.compute_features("bsgamma", events)
+    features.compute("bsgamma", events)
     assert len(runs) == 1
-    features.compute_features("r2", events)
+    features.compute("r2", events)
     assert len(runs) == 2
-    with features.feature_cache(events):
-        features.compute_features("r2", events)
-        features.compute_features("thrust_o", events)
+    with features.shared(events):
+        features.compute("r2", events)
+        features.compute("thrust_o", events)
         features.r4(events)
         assert len(runs) == 3
         # others: a slice, a mask, a changed collection
         for other in (events[:5], events[np.arange(len(events)) % 2 == 0]):
-            features.compute_features(["r2", "r4"], other)
+            features.compute(["r2", "r4"], other)
         assert len(runs) == 5
     features.r4(events)
     assert len(runs) == 6
 
 
 def test_a_change_in_place_is_seen(events):
-    with features.feature_cache(events):
-        before = features.compute_features("r2", events)["r2"]
+    with features.shared(events):
+        before = features.compute("r2", events)["r2"]
         events["Track", "pt"] = 2 * events["Track"]["pt"]
-        after = features.compute_features("r2", events)["r2"]
+        after = features.compute("r2", events)["r2"]
     assert (before != after).all()
 
 
@@ -336,21 +325,21 @@ def test_a_function_may_look_at_other_events(events, tmp_path):
     """A feature inside of a feature, on events of its own: neither sees what the other computed."""
     text = "from hepdecorr.columnar import features\ndef reversed_r2(e): return features.r2(e[::-1])[::-1]\n"
     (tmp_path / "other.py").write_text(text)
-    found = features.compute_features(["r2", "other.py:reversed_r2", "r4"], events, base=tmp_path)
+    found = features.compute(["r2", "other.py:reversed_r2", "r4"], events, base=tmp_path)
     np.testing.assert_array_equal(found["other.py:reversed_r2"], found["r2"])
 
 
 def test_threads_do_not_share(events, runs):
-    whole = features.compute_features("bsgamma", events)
+    whole = features.compute("bsgamma", events)
     found = {}
 
     together = threading.Barrier(4)
 
     def work(i):
         together.wait(timeout=60)  # all are alive at once: the identifier of one that ended is given again
-        found[i] = features.compute_features("bsgamma", events[i::4])
+        found[i] = features.compute("bsgamma", events[i::4])
 
-    with features.feature_cache(events):
+    with features.shared(events):
         threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
         for thread in threads:
             thread.start()
@@ -365,7 +354,7 @@ def test_threads_do_not_share(events, runs):
 def test_nothing_is_kept_afterwards(made, forty):
     events = made(forty)
     layout = weakref.ref(events.layout)
-    features.compute_features("bsgamma", events)
+    features.compute("bsgamma", events)
     del events
     gc.collect()
     assert layout() is None
@@ -377,9 +366,9 @@ def test_features_pickle():
 
 
 def test_results_do_not_alias_the_events(events):
-    first = features.compute_features("delta_e", events)["delta_e"]
+    first = features.compute("delta_e", events)["delta_e"]
     first[:] = -1
-    assert (features.compute_features("delta_e", events)["delta_e"] >= 0).all()
+    assert (features.compute("delta_e", events)["delta_e"] >= 0).all()
 
 
 def test_compiled_code_works_where_nothing_can_be_written(monkeypatch, caplog):
@@ -394,7 +383,7 @@ def test_compiled_code_works_where_nothing_can_be_written(monkeypatch, caplog):
 
     monkeypatch.setattr(numba, "njit", refuse)
     with caplog.at_level(logging.INFO):
-        double = _numba.cached_njit(lambda x: 2 * x)
+        double = compiled.compiled(lambda x: 2 * x)
     assert double(4) == 8
     assert "not kept" in caplog.text
 
@@ -402,19 +391,3 @@ def test_compiled_code_works_where_nothing_can_be_written(monkeypatch, caplog):
 def test_the_room_never_loads_torch():
     code = "import sys; import hepdecorr.columnar.features; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_feature_groups_have_their_published_size_and_order() -> None:
-    sizes = {name: len(names) for name, names in features.FEATURE_GROUPS.items()}
-    assert (sizes["bsgamma"], sizes["bsgamma_shapes"], sizes["bsgamma_all"], sizes["jets_all"]) == (
-        67,
-        51,
-        73,
-        26,
-    )
-    assert (sizes["ksfw"], sizes["fox_wolfram"], sizes["thrusts"], sizes["candidate"]) == (18, 8, 6, 17)
-    for names in features.FEATURE_GROUPS.values():
-        assert len(set(names)) == len(names)
-        assert set(names) <= set(features.FEATURES)
-    order = [name for name in features.FEATURES if name in features.FEATURE_GROUPS["bsgamma"]]
-    assert list(features.FEATURE_GROUPS["bsgamma"]) == order

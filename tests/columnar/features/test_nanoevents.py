@@ -45,34 +45,34 @@ def nano(path, *, log=None, schema=schemas.BsgammaSchema, **options):
 
 def test_virtual_events_give_the_same_columns(stored):
     path, events = stored
-    every = features.FEATURE_GROUPS["bsgamma_all"]
-    found, expected = features.compute_features(every, nano(path)), features.compute_features(every, events)
+    every = features.GROUPS["bsgamma_all"]
+    found, expected = features.compute(every, nano(path)), features.compute(every, events)
     for name in every:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
 def test_slices_and_masks_of_virtual_events(stored):
     path, events = stored
-    expected = features.compute_features("bsgamma", events)
+    expected = features.compute("bsgamma", events)
     rows = np.arange(len(events)) % 3 == 0
     for found, chosen in (
-        (features.compute_features("bsgamma", nano(path)[5:25]), slice(5, 25)),
-        (features.compute_features("bsgamma", nano(path)[rows]), rows),
-        (features.compute_features("bsgamma", nano(path, entry_start=10, entry_stop=30)), slice(10, 30)),
+        (features.compute("bsgamma", nano(path)[5:25]), slice(5, 25)),
+        (features.compute("bsgamma", nano(path)[rows]), rows),
+        (features.compute("bsgamma", nano(path, entry_start=10, entry_stop=30)), slice(10, 30)),
     ):
         for name, values in found.items():
             np.testing.assert_array_equal(values, expected[name][chosen], err_msg=name)
 
 
 def test_a_slice_without_events(stored):
-    found = features.compute_features("bsgamma", nano(stored[0])[:0])
+    found = features.compute("bsgamma", nano(stored[0])[:0])
     assert {values.shape for values in found.values()} == {(0,)}
 
 
 def test_flat_schema(stored):
     path, events = stored
-    found = features.compute_features("bsgamma", nano(path, schema=schemas.BaseSchema))
-    for name, values in features.compute_features("bsgamma", events).items():
+    found = features.compute("bsgamma", nano(path, schema=schemas.BaseSchema))
+    for name, values in features.compute("bsgamma", events).items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
@@ -103,13 +103,13 @@ THREE = TRACK | PHOTON | BOOST | PAIR | {"Bcand_gIdx"}
 )
 def test_only_the_needed_branches_are_read(stored, name, branches):
     log = []
-    features.compute_features(name, nano(stored[0], log=log))
+    features.compute(name, nano(stored[0], log=log))
     assert {access.branch for access in log} == branches
 
 
 def test_each_branch_is_read_once(stored):
     log = []
-    features.compute_features("bsgamma", nano(stored[0], log=log))
+    features.compute("bsgamma", nano(stored[0], log=log))
     read = [access.branch for access in log if not access.branch.startswith("n")]
     assert len(read) == len(set(read))
 
@@ -117,8 +117,8 @@ def test_each_branch_is_read_once(stored):
 def test_describing_and_expanding_read_nothing(stored):
     log = []
     nano(stored[0], log=log)
-    features.describe_feature("r2")
-    features.expand_names("bsgamma")
+    features.describe("r2")
+    features.expand("bsgamma")
     assert log == []
 
 
@@ -126,9 +126,9 @@ def test_a_missing_branch_of_virtual_events(stored):
     with pytest.raises(
         ValueError, match=r"feature 'Bcand.mbcc': neither a feature nor a branch; did you mean 'Bcand.mbc'"
     ):
-        features.compute_features("Bcand.mbcc", nano(stored[0]))
+        features.compute("Bcand.mbcc", nano(stored[0]))
     with pytest.raises(ValueError, match=r"did you mean 'Bcand.deltaE'"):
-        features.compute_features("Bcand_deltaE", nano(stored[0]))
+        features.compute("Bcand_deltaE", nano(stored[0]))
 
 
 def small(path, collections):
@@ -168,13 +168,13 @@ def test_the_schema_makes_vectors_candidates_and_single_records(tmp_path):
     assert events.Bcand.energy[0] == pytest.approx(np.sqrt(np.cosh(1.0) ** 2 + 1))
     # The trap: the attribute is the mass squared, the item is the branch.
     assert events.Bcand.tau2.tolist() == pytest.approx([1.0, 4.0, 9.0])
-    assert features.compute_features("Bcand.tau2", events)["Bcand.tau2"].tolist() == one
+    assert features.compute("Bcand.tau2", events)["Bcand.tau2"].tolist() == one
 
 
 def test_a_collection_without_all_coordinates_is_no_vector(tmp_path):
     events = small(tmp_path / "small.root", {"Track": {"pt": LIST}, "Bcand": {"mbc": [5.2, 5.25, 5.28]}})
     assert events.Track.pt.tolist() == LIST
-    assert features.compute_features("m_bc", events)["m_bc"].tolist() == pytest.approx([5.2, 5.25, 5.28])
+    assert features.compute("m_bc", events)["m_bc"].tolist() == pytest.approx([5.2, 5.25, 5.28])
 
 
 def test_the_mass_of_photons_is_the_files_or_zero(tmp_path):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hepdecorr.columnar import features
 
 BELLE = (0.0, 0.0, 3 / 11)
-EVERY = features.FEATURE_GROUPS["bsgamma_all"]
+EVERY = features.GROUPS["bsgamma_all"]
 # A degenerate event has several best axes, and rounding picks one.
-AXIS = {"cos_tbto", "cos_tbz", "cos_toz", *features.FEATURE_GROUPS["cleo_cones"]}
+AXIS = {"cos_tbto", "cos_tbz", "cos_toz", *features.GROUPS["cleo_cones"]}
 AXIAL = [name for name in EVERY if name not in AXIS]
 quick = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -55,10 +55,10 @@ def close(one, other, names, *, tolerance=3e-6):
 @quick
 @given(listed=st.lists(awkward_event(), min_size=1, max_size=5), beta=st.sampled_from([(0, 0, 0), BELLE]))
 def test_any_event_gives_finite_values_in_their_ranges(made, listed, beta):
-    found = features.compute_features(EVERY, made(listed, beta=beta))
+    found = features.compute(EVERY, made(listed, beta=beta))
     unit = [
-        *AXIS - set(features.FEATURE_GROUPS["cleo_cones"]),
-        *features.FEATURE_GROUPS["fox_wolfram"],
+        *AXIS - set(features.GROUPS["cleo_cones"]),
+        *features.GROUPS["fox_wolfram"],
         "cos_theta_b",
         "cos_miss",
     ]
@@ -82,7 +82,7 @@ def test_turning_about_the_beam_changes_nothing(made, generic, seed, listed, ang
     straight = generics(generic, seed, listed)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     turned = [e | {"tracks": e["tracks"] @ turn.T, "photons": e["photons"] @ turn.T} for e in straight]
-    one, other = (features.compute_features(EVERY, made(e, beta=BELLE)) for e in (straight, turned))
+    one, other = (features.compute(EVERY, made(e, beta=BELLE)) for e in (straight, turned))
     close(one, other, AXIAL)
     close(one, other, ["cos_tbto", "cos_tbz", "cos_toz"], tolerance=1e-5)
 
@@ -102,7 +102,7 @@ def test_the_order_of_particles_means_nothing(made, generic, seed, listed):
             "g": np.argsort(g)[event["g"]],
         }
         shuffled.append(event | columns | {"photons": event["photons"][g]} | places)
-    close(*(features.compute_features(EVERY, made(e, beta=BELLE)) for e in (given_events, shuffled)), EVERY)
+    close(*(features.compute(EVERY, made(e, beta=BELLE)) for e in (given_events, shuffled)), EVERY)
 
 
 @quick
@@ -114,19 +114,15 @@ def test_the_order_of_particles_means_nothing(made, generic, seed, listed):
 def test_the_frame_of_the_detector_means_nothing(made, generic, seed, listed, beta):
     """The same collision seen from detectors of any velocity."""
     events = generics(generic, seed, listed)
-    close(
-        *(features.compute_features(EVERY, made(events, beta=b)) for b in ((0, 0, 0), beta)),
-        EVERY,
-        tolerance=1e-5,
-    )
+    close(*(features.compute(EVERY, made(events, beta=b)) for b in ((0, 0, 0), beta)), EVERY, tolerance=1e-5)
 
 
 @quick
 @given(seed=st.integers(0, 999), listed=sizes(), cut=st.integers(0, 6))
 def test_chunks_give_what_the_whole_gives(made, generic, seed, listed, cut):
     events = made(generics(generic, seed, listed), beta=BELLE)
-    whole = features.compute_features(EVERY, events)
-    parts = [features.compute_features(EVERY, part) for part in (events[:cut], events[cut:])]
+    whole = features.compute(EVERY, events)
+    parts = [features.compute(EVERY, part) for part in (events[:cut], events[cut:])]
     for name in EVERY:
         np.testing.assert_array_equal(whole[name], np.concatenate([p[name] for p in parts]), err_msg=name)
 
@@ -135,9 +131,9 @@ def test_chunks_give_what_the_whole_gives(made, generic, seed, listed, cut):
 @given(seed=st.integers(0, 999), listed=sizes(), keep=st.lists(st.booleans(), min_size=6, max_size=6))
 def test_masks_and_other_orders_give_the_same_rows(made, generic, seed, listed, keep):
     events = made(generics(generic, seed, listed), beta=BELLE)
-    whole = features.compute_features(EVERY, events)
+    whole = features.compute(EVERY, events)
     for rows in (np.array(keep[: len(events)]), np.arange(len(events))[::-1], ak.Array(keep[: len(events)])):
-        found = features.compute_features(EVERY, events[rows])
+        found = features.compute(EVERY, events[rows])
         for name in EVERY:
             np.testing.assert_array_equal(found[name], whole[name][np.asarray(rows)], err_msg=name)
 
@@ -148,13 +144,13 @@ def test_ratios_do_not_depend_on_the_unit(made, generic, seed, scale):
     event = generic(seed, tracks=6, photons=5)
     larger = event | {"tracks": event["tracks"] * scale, "photons": event["photons"] * scale}
     names = ["thrusts", "fox_wolfram", "sphericities"]
-    one, other = (features.compute_features(names, made([e])) for e in (event, larger))
+    one, other = (features.compute(names, made([e])) for e in (event, larger))
     close(one, other, one)
 
 
 def test_no_events_give_empty_columns(made, generic):
     none = made([generic(0, tracks=3, photons=2)])[:0]
-    found = features.compute_features(EVERY, none)
+    found = features.compute(EVERY, none)
     assert set(found) == set(EVERY)
     assert all(values.shape == (0,) and values.dtype == np.float32 for values in found.values())
 
@@ -167,10 +163,10 @@ def test_each_feature_is_a_documented_function_of_the_events(made, forty, name):
     alone = np.asarray(function(events))
     assert alone.shape == (len(events),)
     assert alone.dtype == np.float64
-    np.testing.assert_array_equal(features.compute_features(name, events)[name], alone.astype(np.float32))
+    np.testing.assert_array_equal(features.compute(name, events)[name], alone.astype(np.float32))
     assert function.__name__ == name
     assert len(function.__doc__) > 20
-    described = features.describe_feature(name)
+    described = features.describe(name)
     assert described.name == name
     assert described.title
     assert getattr(features, name) is function

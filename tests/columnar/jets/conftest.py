@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from coffea.nanoevents import BaseSchema, NanoAODSchema, NanoEventsFactory, PFNanoAODSchema
 
-from hepdecorr.registry import load_file
+from hepdecorr.catalogue import load_file
 
 SCHEMAS = {"NanoAODSchema": NanoAODSchema, "PFNanoAODSchema": PFNanoAODSchema, "BaseSchema": BaseSchema}
 
 
 @pytest.fixture(scope="session")
 def jets() -> ModuleType:
-    return load_file(Path(__file__).with_name("jet_files.py"))
+    return load_file(Path(__file__).with_name("making_jets.py"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""get_constituents: the same jets from every layout, in order, and nothing odd in silence."""
+"""constituents.of: the same jets from every layout, in order, and nothing odd in silence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdecorr.columnar import constituents, features, object_rows
+from hepdecorr.columnar import constituents, features, objects
 from hepdecorr.columnar.constituents import linking
 from hepdecorr.errors import InputError
 
@@ -43,7 +43,7 @@ def loop(path, layout, collection="FatJet", *, weighted=False):
 
 
 def rows_of(events, **spec):
-    return object_rows.explode_collection(events, {**SPEC, **spec})
+    return objects.rows(events, {**SPEC, **spec})
 
 
 def assert_same(found, jets):
@@ -65,11 +65,8 @@ def assert_same(found, jets):
 def test_constituents_are_those_of_a_loop(files, opened, layout, collection, convention, schema):
     events = opened(files[layout], schema=schema)
     spec = {"collection": collection}
-    assert constituents.constituent_conventions(events, spec) == {
-        "collection": collection,
-        "candidates": convention,
-    }
-    found = constituents.get_constituents(object_rows.explode_collection(events, spec))
+    assert constituents.conventions(events, spec) == {"collection": collection, "candidates": convention}
+    found = constituents.of(objects.rows(events, spec))
     assert found.convention == convention
     weighted = convention == "weighted" and layout == "pfnano"
     assert_same(found, loop(files[layout], layout, collection, weighted=weighted))
@@ -78,7 +75,7 @@ def test_constituents_are_those_of_a_loop(files, opened, layout, collection, con
 
 
 def test_layouts_give_identical_constituents(files, opened):
-    pfnano, v15 = (constituents.get_constituents(rows_of(opened(files[k]))) for k in ("pfnano", "v15"))
+    pfnano, v15 = (constituents.of(rows_of(opened(files[k]))) for k in ("pfnano", "v15"))
     for name in ("start", "pt", "eta", "phi", "mass", "pdg", "charge"):
         # charge from the branch, and from the PDG id
         np.testing.assert_array_equal(getattr(pfnano, name), getattr(v15, name), name)
@@ -96,9 +93,9 @@ def test_neither_order_of_links_nor_nconstituents_matters(jets, made, layout):
     )
     absent = events[[f for f in events.fields if f != "FatJet"]]
     absent = ak.with_field(absent, events["FatJet"][["pt", "eta", "phi", "mass"]], "FatJet")
-    expected = constituents.get_constituents(rows_of(jets.in_memory(made, layout=layout)))
+    expected = constituents.of(rows_of(jets.in_memory(made, layout=layout)))
     for changed in (wrong, absent):
-        found = constituents.get_constituents(rows_of(changed))
+        found = constituents.of(rows_of(changed))
         np.testing.assert_array_equal(found.start, expected.start)
         np.testing.assert_array_equal(found.pt, expected.pt)
         np.testing.assert_array_equal(found.phi, expected.phi)
@@ -106,9 +103,9 @@ def test_neither_order_of_links_nor_nconstituents_matters(jets, made, layout):
 
 def test_selected_reordered_and_repeated_rows(jets, made):
     rows = rows_of(jets.in_memory(made))
-    every = constituents.get_constituents(rows)
+    every = constituents.of(rows)
     chosen = np.array([5, 2, 2, len(rows) - 1])
-    found = constituents.get_constituents(rows[chosen])
+    found = constituents.of(rows[chosen])
     parts = [every.pt[every.start[i] : every.start[i + 1]] for i in chosen]
     np.testing.assert_array_equal(found.pt, np.concatenate(parts))
     np.testing.assert_array_equal(np.diff(found.start), [len(p) for p in parts])
@@ -116,7 +113,7 @@ def test_selected_reordered_and_repeated_rows(jets, made):
 
 def test_equal_pt_keeps_the_order_of_the_links(jets):
     one = {"pt": [1.0, 3.0, 1.0, 3.0, 2.0], "eta": [0.0, 1.0, 2.0, 3.0, 4.0], "phi": np.zeros(5)}
-    assert constituents.get_constituents(rows_of(jets.by_hand([[one]]))).eta.tolist() == [1, 3, 4, 0, 2]
+    assert constituents.of(rows_of(jets.by_hand([[one]]))).eta.tolist() == [1, 3, 4, 0, 2]
 
 
 @settings(max_examples=60, deadline=None)
@@ -132,22 +129,22 @@ def test_any_shape_of_events(jets, numbers):
         for event in numbers
     ]
     rows = rows_of(jets.by_hand(listed))
-    found = constituents.get_constituents(rows)
+    found = constituents.of(rows)
     flat = [sorted((p for p in jet if p), reverse=True) for event in numbers for jet in event]
     assert [found.pt[a:b].tolist() for a, b in zip(found.start[:-1], found.start[1:], strict=True)] == flat
     zero = sum(p == 0 for event in numbers for jet in event for p in jet)
     empty = sum(not jet for jet in flat)
     expected = {"jets without constituents": empty, "constituents with pt 0 left out": zero}
-    assert constituents.data_quality_counts(rows) == {k: v for k, v in expected.items() if v}
+    assert constituents.notes(rows) == {k: v for k, v in expected.items() if v}
 
 
 def test_jets_without_links_stay_and_are_counted(jets, made):
     link = made["FatJetLink"]
     rows = rows_of(jets.in_memory({**made, "FatJetLink": link[link["jetIdx"] != 0]}))
-    empty = np.diff(constituents.get_constituents(rows).start) == 0
+    empty = np.diff(constituents.of(rows).start) == 0
     np.testing.assert_array_equal(empty, rows["rowObject"] == 0)
-    assert constituents.data_quality_counts(rows)["jets without constituents"] == empty.sum()
-    assert (constituents.pt_closure(rows)[empty] == 0).all()
+    assert constituents.notes(rows)["jets without constituents"] == empty.sum()
+    assert (constituents.closure(rows)[empty] == 0).all()
 
 
 def changed_link(made, field, value, *, event):
@@ -165,11 +162,11 @@ def test_links_to_jets_that_were_not_stored_are_left_out_and_counted(jets, made)
     event = busy_event(made)
     rows = rows_of(jets.in_memory(changed_link(made, "jetIdx", -1, event=event), layout="pfnano_raw"))
     link = made["JetLink"].to_list()
-    assert constituents.data_quality_counts(rows) == {}  # pfnano_raw takes the links of Jet, which are whole
+    assert constituents.notes(rows) == {}  # pfnano_raw takes the links of Jet, which are whole
     rows = rows_of(jets.in_memory(changed_link(made, "jetIdx", -1, event=event)), puppi="raw")
-    assert constituents.data_quality_counts(rows) == {"links to jets that are not stored left out": 1}
+    assert constituents.notes(rows) == {"links to jets that are not stored left out": 1}
     every = sum(len(e) for e in link)
-    assert len(constituents.get_constituents(rows).pt) == every - 1
+    assert len(constituents.of(rows).pt) == every - 1
 
 
 @pytest.mark.parametrize("layout", ["pfnano", "v15"])
@@ -181,7 +178,7 @@ def test_a_jet_index_out_of_range(jets, made, layout, value):
     where = rf"in event {event} of the chunk \(run 1, .* event {event}\)"
     message = rf"'FatJet{table}\.jetIdx' points at FatJet {value} {where}"
     with pytest.raises(InputError, match=message):
-        constituents.get_constituents(rows)
+        constituents.of(rows)
 
 
 @pytest.mark.parametrize("layout", ["pfnano", "v15"])
@@ -193,7 +190,7 @@ def test_a_candidate_index_out_of_range(jets, made, layout, value):
     with pytest.raises(
         InputError, match=rf"'FatJet{table}\.{index}' points at {table} {value} in event {event}"
     ):
-        constituents.get_constituents(rows)
+        constituents.of(rows)
 
 
 @pytest.mark.parametrize("name", ["FatJet", "PFCands"])
@@ -204,14 +201,14 @@ def test_a_collection_that_is_not_as_it_was_read(files, opened, name, how):
     picked = events[name][pt > 1 if how == "filtered" else ak.argsort(pt)]
     rows = rows_of(ak.with_field(events, picked, name))
     with pytest.raises(InputError, match=rf"collection '{name}' was filtered or put in another order"):
-        constituents.get_constituents(rows)
+        constituents.of(rows)
 
 
 def test_selected_events_fit_their_links(files, opened):
     events = opened(files["pfnano"])
     rows = rows_of(events)
-    found = constituents.get_constituents(rows_of(events[np.arange(len(events)) % 3 == 1]))
-    expected = constituents.get_constituents(rows[np.asarray(rows["rowEvent"]) % 3 == 1])
+    found = constituents.of(rows_of(events[np.arange(len(events)) % 3 == 1]))
+    expected = constituents.of(rows[np.asarray(rows["rowEvent"]) % 3 == 1])
     np.testing.assert_array_equal(found.pt, expected.pt)
     np.testing.assert_array_equal(found.eta, expected.eta)
 
@@ -219,7 +216,7 @@ def test_selected_events_fit_their_links(files, opened):
 def test_changed_momenta_keep_their_links(files, opened):
     events = opened(files["pfnano"])
     scaled = ak.with_field(events, events["PFCands"]["pt"] * 1.25, ["PFCands", "pt"])
-    np.testing.assert_allclose(constituents.pt_closure(rows_of(scaled)), 1.25, rtol=1e-6)
+    np.testing.assert_allclose(constituents.closure(rows_of(scaled)), 1.25, rtol=1e-6)
 
 
 def hand(pt, **more):
@@ -233,13 +230,13 @@ def test_bad_pt_names_branch_and_event(jets, value, shown):
     with pytest.raises(
         InputError, match=rf"'PFCands\.pt': {shown} for candidate 1 in event 1 of the chunk \(event 1\)"
     ):
-        constituents.get_constituents(rows)
+        constituents.of(rows)
 
 
 @pytest.mark.parametrize("field", ["eta", "phi", "mass"])
 def test_nan_elsewhere_names_branch_and_event(jets, field):
     rows = rows_of(jets.by_hand(hand([3.0, 1.0, 2.0], **{field: [0.0, np.nan, 0.0]})))
-    found = constituents.get_constituents(rows)
+    found = constituents.of(rows)
     with pytest.raises(InputError, match=rf"'PFCands\.{field}': nan for candidate 1 in event 1"):
         getattr(found, field)
 
@@ -254,31 +251,27 @@ def test_a_bad_weight_names_branch_and_event(jets, made, value):
     with pytest.raises(
         InputError, match=rf"'PFCands\.puppiWeight': {value:g} for candidate {place} in event {event}"
     ):
-        constituents.get_constituents(rows)
+        constituents.of(rows)
 
 
 def test_candidates_of_no_momentum_may_be_undefined(jets):
     rows = rows_of(jets.by_hand(hand([0.0, 2.0], eta=[np.nan, 1.0])))
-    assert constituents.get_constituents(rows).eta.tolist() == [1.0]
-    assert constituents.data_quality_counts(rows) == {"constituents with pt 0 left out": 1}
+    assert constituents.of(rows).eta.tolist() == [1.0]
+    assert constituents.notes(rows) == {"constituents with pt 0 left out": 1}
 
 
 def test_negative_masses_become_zero_and_are_counted(jets):
     rows = rows_of(jets.by_hand(hand([3.0, 2.0, 1.0], mass=[-1e-6, 0.14, -0.5])))
-    with features.feature_cache(rows):
-        assert constituents.get_constituents(rows).mass.tolist() == [0, 0.14, 0]
-        assert constituents.data_quality_counts(rows) == {"negative masses set to 0": 2}
+    with features.shared(rows):
+        assert constituents.of(rows).mass.tolist() == [0, 0.14, 0]
+        assert constituents.notes(rows) == {"negative masses set to 0": 2}
 
 
 def test_puppi_weight_zero_is_counted(files, opened):
     rows = rows_of(opened(files["pfnano"]))
-    counted = constituents.data_quality_counts(rows)["constituents with Puppi weight 0 left out"]
+    counted = constituents.notes(rows)["constituents with Puppi weight 0 left out"]
     every = rows_of(opened(files["pfnano"]), puppi="raw")
-    assert (
-        0
-        < counted
-        == len(constituents.get_constituents(every).pt) - len(constituents.get_constituents(rows).pt)
-    )
+    assert 0 < counted == len(constituents.of(every).pt) - len(constituents.of(rows).pt)
 
 
 @pytest.mark.parametrize(
@@ -297,10 +290,8 @@ def test_conventions(jets, made, layout, spec, convention):
     spec = {**SPEC, **spec}
     events = jets.in_memory(made, layout=layout)
     expected = {"collection": spec["collection"]} | ({"candidates": convention} if convention else {})
-    assert constituents.constituent_conventions(events, spec) == expected
-    assert (
-        constituents.constituent_conventions(object_rows.explode_collection(events, spec), spec) == expected
-    )
+    assert constituents.conventions(events, spec) == expected
+    assert constituents.conventions(objects.rows(events, spec), spec) == expected
 
 
 @pytest.mark.parametrize(
@@ -314,8 +305,8 @@ def test_conventions(jets, made, layout, spec, convention):
 def test_a_convention_that_cannot_be_had(jets, made, layout, puppi, message):
     events = jets.in_memory(made, layout=layout)
     for ask in (
-        lambda: constituents.constituent_conventions(events, {**SPEC, "puppi": puppi}),
-        lambda: constituents.get_constituents(rows_of(events, puppi=puppi)),
+        lambda: constituents.conventions(events, {**SPEC, "puppi": puppi}),
+        lambda: constituents.of(rows_of(events, puppi=puppi)),
     ):
         with pytest.raises(InputError, match=message):
             ask()
@@ -323,13 +314,13 @@ def test_a_convention_that_cannot_be_had(jets, made, layout, puppi, message):
 
 def test_no_constituents_say_what_was_looked_for(files, opened):
     rows = rows_of(opened(files["plain"]))
-    assert constituents.data_quality_counts(rows) == {}
+    assert constituents.notes(rows) == {}
     with pytest.raises(
         InputError, match=r"no constituents of 'FatJet'.*FatJetPFCands_jetIdx.*FatJetPFCand_jetIdx"
     ):
-        constituents.get_constituents(rows)
+        constituents.of(rows)
     with pytest.raises(InputError, match=r"objects\.rows"):
-        constituents.get_constituents(opened(files["pfnano"]))
+        constituents.of(opened(files["pfnano"]))
 
 
 def test_flat_branches_of_other_lengths(jets, made):
@@ -337,18 +328,18 @@ def test_flat_branches_of_other_lengths(jets, made):
     for name in ("FatJetPFCands_pFCandsIdx", "PFCands_puppiWeight"):
         events = ak.zip({**flat, name: flat[name][:, :-1]}, depth_limit=1)
         with pytest.raises(InputError, match=f"'{name.replace('_', '.')}' has other lengths"):
-            constituents.get_constituents(rows_of(events))
+            constituents.of(rows_of(events))
     for field in ("eta", "phi", "mass"):
         events = ak.zip({**flat, f"PFCands_{field}": flat[f"PFCands_{field}"][:, :-1]}, depth_limit=1)
         with pytest.raises(InputError, match=rf"'PFCands\.{field}' has other lengths"):
-            getattr(constituents.get_constituents(rows_of(events)), field)
+            getattr(constituents.of(rows_of(events)), field)
 
 
 @pytest.mark.parametrize("schema", ["NanoAODSchema", "BaseSchema"])
 def test_only_what_is_needed_is_read(files, opened, schema):
     log = []
     rows = rows_of(opened(files["v15"], schema=schema, access_log=log))
-    constituents.get_constituents(rows)
+    constituents.of(rows)
     links = {"FatJetPFCand_jetIdx", "FatJetPFCand_pfCandIdx"}
     counters = {"nFatJet"} | ({"nPFCand", "nFatJetPFCand"} if schema == "NanoAODSchema" else set())
     # the angles tell whether jets and links belong together
@@ -361,14 +352,14 @@ def test_only_what_is_needed_is_read(files, opened, schema):
     [("pfnano", "FatJet"), ("pfnano", "Jet"), ("pfnano_raw", "FatJet"), ("v15", "FatJet")],
 )
 def test_the_convention_closes(files, opened, layout, collection):
-    rows = object_rows.explode_collection(opened(files[layout]), {"collection": collection})
+    rows = objects.rows(opened(files[layout]), {"collection": collection})
     # float32 of the file
-    np.testing.assert_allclose(constituents.pt_closure(rows), 1, atol=1e-6)
+    np.testing.assert_allclose(constituents.closure(rows), 1, atol=1e-6)
 
 
 def test_the_other_convention_does_not_close(files, opened):
     for spec in ({"puppi": "raw"}, {"collection": "Jet", "puppi": "weighted"}):
-        closure = constituents.pt_closure(rows_of(opened(files["pfnano"]), **spec))
+        closure = constituents.closure(rows_of(opened(files["pfnano"]), **spec))
         assert np.mean(np.abs(closure - 1)) > 0.01
 
 
@@ -377,15 +368,12 @@ def test_the_other_convention_does_not_close(files, opened):
 )
 def test_real_nanoaod_v15_closes():
     rows = rows_of(NanoEventsFactory.from_root({str(REAL): "Events"}, schemaclass=NanoAODSchema).events())
-    closure = constituents.pt_closure(rows)
-    inside = np.abs(constituents.read_jet_branch(rows, "eta")) <= 2.5
+    closure = constituents.closure(rows)
+    inside = np.abs(constituents.jet(rows, "eta")) <= 2.5
     assert len(rows) == 64
     # the table holds constituents of central jets only
     assert (
-        constituents.data_quality_counts(rows)["jets without constituents"]
-        == (~inside).sum()
-        == (closure == 0).sum()
-        == 2
+        constituents.notes(rows)["jets without constituents"] == (~inside).sum() == (closure == 0).sum() == 2
     )
     # pt is stored with 10 bits of mantissa
     np.testing.assert_allclose(closure[inside], 1, atol=3e-3)
@@ -425,15 +413,15 @@ def test_charges_follow_from_pdg_ids():
     }
     known |= {213: 1, 113: 0, 323: 1, 313: 0, 10211: 1, 1000022: 0}
     out = np.empty(len(known))
-    linking.fill_charges(np.array(list(known)), out)
+    linking.charges(np.array(list(known)), out)
     assert dict(zip(known, out.tolist(), strict=True)) == known
 
 
 def test_a_jets_own_branch_is_finite(jets):
     one = {"pt": [1.0], "eta": [0.0], "phi": [0.0], "jet": {"eta": np.nan}}
     rows = rows_of(jets.by_hand([[one]]))
-    assert constituents.read_jet_branch(rows, "pt").tolist() == [100.0]
+    assert constituents.jet(rows, "pt").tolist() == [100.0]
     with pytest.raises(InputError, match=r"'FatJet\.eta': nan in row 0"):
-        constituents.read_jet_branch(rows, "eta")
+        constituents.jet(rows, "eta")
     with pytest.raises(InputError, match=r"no branch 'FatJet\.et'"):
-        constituents.read_jet_branch(rows, "et")
+        constituents.jet(rows, "et")

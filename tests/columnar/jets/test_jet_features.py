@@ -11,11 +11,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 from scipy.special import eval_legendre
 
+from hepdecorr.catalogue import load_file
 from hepdecorr.columnar import features
 from hepdecorr.errors import InputError
-from hepdecorr.registry import load_file
 
-making = load_file(Path(__file__).with_name("jet_rows.py"))
+making = load_file(Path(__file__).with_name("making_rows.py"))
 
 pytest.importorskip("fastjet")
 
@@ -31,7 +31,7 @@ def several():
 
 
 def one(jet, *names):
-    found = features.compute_features(list(names), making.rows([jet]))
+    found = features.compute(list(names), making.rows([jet]))
     return [float(found[name][0]) for name in names]
 
 
@@ -56,7 +56,7 @@ def triples(jet):
 
 
 def test_correlators_are_their_definitions(several) -> None:
-    found = features.compute_features(["c2", "d2", "n2"], making.rows(several))
+    found = features.compute(["c2", "d2", "n2"], making.rows(several))
     for i, jet in enumerate(several):
         e2, e3, two_e3 = triples(jet)
         expected = [e3 / e2**2, e3 / e2**3, two_e3 / e2**2] if len(jet) > 2 else [0, 0, 0]
@@ -126,7 +126,7 @@ def test_rest_frame_shapes_of_regular_bodies(velocity) -> None:
 
 
 def test_shapes_are_their_definitions(several) -> None:
-    found = features.compute_features(list(ACROSS), making.rows(several))
+    found = features.compute(list(ACROSS), making.rows(several))
     for i, jet in enumerate(several[2:], 2):
         p, total = making.cartesian(jet), making.cartesian(jet).sum(axis=0)
         mass = np.sqrt(total[3] ** 2 - total[:3] @ total[:3])
@@ -151,8 +151,8 @@ def test_shapes_follow_the_jet_when_it_turns(several) -> None:
     for jet in several:
         momenta = making.cartesian(jet)
         turned.append(making.polar(np.column_stack([momenta[:, :3] @ turn.T, momenta[:, 3]])))
-    before = features.compute_features(list(ACROSS), making.rows(several))
-    after = features.compute_features(list(ACROSS), making.rows(turned))
+    before = features.compute(list(ACROSS), making.rows(several))
+    after = features.compute(list(ACROSS), making.rows(turned))
     for name in ACROSS:
         assert after[name] == pytest.approx(before[name], rel=1e-4, abs=1e-6), name
 
@@ -164,15 +164,15 @@ def test_moving_along_the_beam_changes_no_longitudinally_invariant_feature(sever
     # the one-pass minimisation of the axes stops at a tolerance, and so have tau_N another
     loose = {"tau1", "tau2", "tau3", "tau4", "tau21", "tau32", "tau43"}
     names = ["c2", "d2", "n2", "split12", "zcut12", "kt_dr", "softdrop_mass", *sorted(loose)]
-    before, after = (features.compute_features(names, making.rows(jets)) for jets in (massless, moved))
+    before, after = (features.compute(names, making.rows(jets)) for jets in (massless, moved))
     for name in names:
         assert after[name] == pytest.approx(before[name], rel=2e-2 if name in loose else 1e-4, abs=2e-4), name
 
 
 def test_order_of_the_constituents_does_not_matter(several) -> None:
     rng = np.random.default_rng(5)
-    before = features.compute_features(OF_JETS, making.rows(several))
-    after = features.compute_features(OF_JETS, making.rows([rng.permutation(jet) for jet in several]))
+    before = features.compute(OF_JETS, making.rows(several))
+    after = features.compute(OF_JETS, making.rows([rng.permutation(jet) for jet in several]))
     for name in before:
         assert after[name] == pytest.approx(before[name], rel=1e-4, abs=1e-5), name
 
@@ -188,11 +188,11 @@ def test_degenerate_jets_have_the_documented_values() -> None:
         pions,
         making.generic(1, 9),
     ]
-    found = features.compute_features(OF_JETS, making.rows(jets))
+    found = features.compute(OF_JETS, making.rows(jets))
     for name, values in found.items():
         assert np.isfinite(values).all(), name
     assert found["n_constituents"].tolist() == [0, 1, 1, 3, 3, 9]
-    shapes = {*features.FEATURE_GROUPS["jet_correlators"], *features.FEATURE_GROUPS["jet_prongs"], *ACROSS}
+    shapes = {*features.GROUPS["jet_correlators"], *features.GROUPS["jet_prongs"], *ACROSS}
     for name in sorted(shapes | {"split12", "kt_dr", "zcut12"}):
         assert found[name][:5] == pytest.approx(0, abs=1e-6), name
         assert found[name][5] > 0, name
@@ -204,35 +204,35 @@ def test_degenerate_jets_have_the_documented_values() -> None:
 
 def test_rho_is_that_of_the_stored_jet() -> None:
     rows = making.rows([making.generic(1, 5)] * 2, mass=[80.4, 20.0], pt=[500.0, 800.0])
-    found = features.compute_features(["rho", "rho_ddt"], rows)
+    found = features.compute(["rho", "rho_ddt"], rows)
     assert found["rho"] == pytest.approx(np.log([80.4**2 / 500**2, 20**2 / 800**2]), rel=1e-6)
     assert found["rho_ddt"] == pytest.approx(np.log([80.4**2 / 500, 20**2 / 800]), rel=1e-6)
 
 
 def test_no_jet_at_all_gives_empty_columns(several) -> None:
     rows = making.rows(several)[:0]
-    found = features.compute_features(OF_JETS, rows)
+    found = features.compute(OF_JETS, rows)
     assert {values.shape for values in found.values()} == {(0,)}
 
 
 def test_a_selection_of_rows_has_its_own_values(several) -> None:
     rows = making.rows(several)
-    everything = features.compute_features(OF_JETS, rows)
-    some = features.compute_features(OF_JETS, rows[[True, False, True, True, False, False, True]])
+    everything = features.compute(OF_JETS, rows)
+    some = features.compute(OF_JETS, rows[[True, False, True, True, False, False, True]])
     for name, values in some.items():
         assert values == pytest.approx(everything[name][[0, 2, 3, 6]], rel=1e-6), name
 
 
 def test_every_feature_says_what_it_is() -> None:
-    for name in features.FEATURE_GROUPS[OF_JETS]:
-        assert features.describe_feature(name).title != name
+    for name in features.GROUPS[OF_JETS]:
+        assert features.describe(name).title != name
         assert len(features.FEATURES[name].__doc__) > 20
-    assert len(features.FEATURE_GROUPS["jets_atlas"]) == 10
-    assert set(features.FEATURE_GROUPS["jets_atlas"]) <= set(features.FEATURES)
+    assert len(features.GROUPS["jets_atlas"]) == 10
+    assert set(features.GROUPS["jets_atlas"]) <= set(features.FEATURES)
 
 
 def test_events_are_not_taken_for_jets() -> None:
     events = ak.Array({"FatJet": [[{"pt": 500.0, "tau1": 0.1, "tau2": 0.1}]]})
     for name in ("tau21", "jet_pt", "jet_mass"):
         with pytest.raises(InputError, match=rf"feature '{name}'.*objects: \{{collection: FatJet\}}"):
-            features.compute_features(name, events)
+            features.compute(name, events)

@@ -12,12 +12,12 @@ import awkward as ak
 import numpy as np
 import pytest
 
+from hepdecorr.catalogue import load_file
 from hepdecorr.columnar import features
 from hepdecorr.columnar.features import jet_clustering
 from hepdecorr.errors import InputError
-from hepdecorr.registry import load_file
 
-making = load_file(Path(__file__).with_name("jet_rows.py"))
+making = load_file(Path(__file__).with_name("making_rows.py"))
 
 fastjet = pytest.importorskip("fastjet")
 
@@ -42,7 +42,7 @@ def sequences(several):
 
 @pytest.mark.parametrize(("name", "contrib"), [("c2", "c2"), ("d2", "d2"), ("n2", "nseries")])
 def test_correlators_are_those_of_the_contrib(several, sequences, name, contrib) -> None:
-    found = features.compute_features(name, making.rows(several))[name]
+    found = features.compute(name, making.rows(several))[name]
     for i, sequence in enumerate(sequences):
         if len(several[i]) > 2:
             # npoint says which of the series: N2
@@ -55,7 +55,7 @@ def test_correlators_are_those_of_the_contrib(several, sequences, name, contrib)
 @pytest.mark.parametrize("radius", [0.8, 1.0])
 def test_taus_are_those_of_the_contrib(several, sequences, radius) -> None:
     names = ["tau1", "tau2", "tau3", "tau4", "tau21", "tau32", "tau43"]
-    found = features.compute_features(names, making.rows(several, radius=radius))
+    found = features.compute(names, making.rows(several, radius=radius))
     for i, sequence in enumerate(sequences):
         expected = np.array(sequence.njettiness(njets=[1, 2, 3, 4], R0=radius, beta=1.0))[0]
         expected[len(several[i]) - 1 :] = 0
@@ -85,7 +85,7 @@ def groomed(jet):
 
 
 def test_softdrop_mass_is_declustering_spelt_out(several) -> None:
-    found = features.compute_features("softdrop_mass", making.rows(several))["softdrop_mass"]
+    found = features.compute("softdrop_mass", making.rows(several))["softdrop_mass"]
     assert found == pytest.approx([groomed(jet) for jet in several], rel=1e-4, abs=1e-3)
 
 
@@ -111,7 +111,7 @@ def scale(p, q):
 
 
 def test_kt_splitting_is_clustering_spelt_out(several) -> None:
-    found = features.compute_features(["split12", "zcut12", "kt_dr"], making.rows(several))
+    found = features.compute(["split12", "zcut12", "kt_dr"], making.rows(several))
     for i, jet in enumerate(several[1:], 1):
         d12, distance = scale(*last_two(jet))
         x, y, z, e = making.cartesian(jet).sum(axis=0)
@@ -121,7 +121,7 @@ def test_kt_splitting_is_clustering_spelt_out(several) -> None:
 
 
 def test_kt_splitting_is_that_of_fastjet(several) -> None:
-    found = features.compute_features("split12", making.rows(several))["split12"]
+    found = features.compute("split12", making.rows(several))["split12"]
     for i, jet in enumerate(several[1:], 1):
         definition = fastjet.JetDefinition(fastjet.kt_algorithm, 10.0)
         sequence = fastjet._swig.ClusterSequence(pseudojets(jet), definition)
@@ -131,9 +131,9 @@ def test_kt_splitting_is_that_of_fastjet(several) -> None:
 def test_batches_make_no_difference(several, monkeypatch) -> None:
     names = ["tau1", "tau21", "softdrop_mass", "split12", "kt_dr"]
     jets = [np.empty((0, 4)), *several, np.empty((0, 4)), *several[::-1]]
-    whole = features.compute_features(names, making.rows(jets))
-    monkeypatch.setattr(jet_clustering, "BATCH_SIZE", 3)
-    parts = features.compute_features(names, making.rows(jets))
+    whole = features.compute(names, making.rows(jets))
+    monkeypatch.setattr(jet_clustering, "BATCH", 3)
+    parts = features.compute(names, making.rows(jets))
     gc.collect()
     for name in names:
         assert np.array_equal(whole[name], parts[name])
@@ -142,10 +142,10 @@ def test_batches_make_no_difference(several, monkeypatch) -> None:
 
 def test_results_outlive_their_cluster_sequence(several) -> None:
     rows = making.rows(several * 20)
-    first = jet_clustering.jet_njettiness(rows)
+    first = jet_clustering.njettiness(rows)
     kept = first.copy()
     for _ in range(3):
-        jet_clustering.jet_njettiness(making.rows(several[::-1] * 20))
+        jet_clustering.njettiness(making.rows(several[::-1] * 20))
         gc.collect()
     assert np.array_equal(first, kept)
 
@@ -155,8 +155,8 @@ def test_nothing_is_printed() -> None:
         "import numpy as np\n"
         "from hepdecorr.columnar.features import jet_clustering, jet_momenta\n"
         "ones = np.ones(4)\n"
-        "parts = jet_momenta.momenta_from_polar(np.array([0, 4]), ones, np.arange(4) / 9, ones, 0 * ones)\n"
-        "assert jet_clustering.compute_njettiness(parts, radius=0.8)[0, 0] > 0\n"
+        "parts = jet_momenta.of_polar(np.array([0, 4]), ones, np.arange(4) / 9, ones, 0 * ones)\n"
+        "assert jet_clustering.njettiness_of(parts, radius=0.8)[0, 0] > 0\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -164,9 +164,9 @@ def test_nothing_is_printed() -> None:
 
 def test_without_fastjet_it_is_said_how_to_get_it(several, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "fastjet", None)
-    jet_clustering._import_fastjet.cache_clear()
+    jet_clustering._fastjet.cache_clear()
     rows = making.rows(several)
     with pytest.raises(InputError, match=r"feature 'tau21'.*pip install hepdecorr\[jets\]"):
-        features.compute_features("tau21", rows)
+        features.compute("tau21", rows)
     # what needs no clustering does not ask for it
-    features.compute_features(["jet_correlators", "jet_shapes", "jet_kinematics"], rows)
+    features.compute(["jet_correlators", "jet_shapes", "jet_kinematics"], rows)

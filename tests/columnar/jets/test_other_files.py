@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from coffea.nanoevents import BaseSchema, NanoAODSchema, PFNanoAODSchema
 
-from hepdecorr.columnar import object_rows, table_writer
-from hepdecorr.columnar.features import compute_features, per_constituent
-from hepdecorr.columnar.filesets import Dataset, expand_fileset
-from hepdecorr.columnar.runner import run
+from hepdecorr.catalogue import load_file
+from hepdecorr.columnar import objects, rows
+from hepdecorr.columnar.features import compute, per_constituent
+from hepdecorr.columnar.filesets import Dataset, expand
+from hepdecorr.columnar.running import run
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
-from hepdecorr.registry import load_file
 from hepdecorr.table import Table
 
 # coffea tells of every cross-reference that a file has not.
@@ -33,13 +33,11 @@ SHAPES = ["jet_pt", "c2", "n_constituents"]
 
 @pytest.fixture(scope="module")
 def taggers() -> ModuleType:
-    return load_file(Path(__file__).with_name("jet_taggers.py"))
+    return load_file(Path(__file__).with_name("making_taggers.py"))
 
 
 def one(path: Path) -> list[Dataset]:
-    return expand_fileset(
-        {"d": {"files": path.name, "label": "signal"}}, base=path.parent, require_labels=False
-    )
+    return expand({"d": {"files": path.name, "label": "signal"}}, base=path.parent, labels=False)
 
 
 def table(path: Path, folder: Path, *, schema: Any, **options: Any) -> Table:
@@ -47,7 +45,7 @@ def table(path: Path, folder: Path, *, schema: Any, **options: Any) -> Table:
     given = {"objects": {"collection": "FatJet"}, "constituents": CONSTITUENTS, "features": SHAPES, **options}
     made = processor(folder=folder, nuisances=NUISANCES, **given)
     out = run(one(path), made, schema=schema, chunksize=17).out
-    return table_writer.write_table_manifest(
+    return rows.finish_table(
         out["chunks"], folder=folder, columns=made.columns, datasets=one(path), provenance={}
     )
 
@@ -93,13 +91,13 @@ def test_collections_of_any_name(
         "n_constituents": "computed",
     }
     events = opened(path)
-    same = object_rows.explode_collection(
+    same = objects.rows(
         opened(jets.write(tmp_path / "fat.root", made, layout="pfnano_raw")),
         {"collection": "FatJet", "radius": 0.4},
     )
     # candidates of `Jet` in PFNano and those of FatJet in the file without weights are the same jets
-    expected = compute_features(["n_constituents", "c2"], same)
-    x = per_constituent.pad_constituents(same, CONSTITUENTS["features"], length=12).x
+    expected = compute(["n_constituents", "c2"], same)
+    x = per_constituent.prepare(same, CONSTITUENTS["features"], length=12).x
     columns = found.read()
     order = np.lexsort((columns["object"], columns["event"]))
     for key, values in expected.items():
@@ -112,11 +110,7 @@ def test_collections_of_any_name(
     scores = OnnxTagger(model)(events)
     assert ak.num(scores).tolist() == ak.num(events[name]).tolist()
     fat = OnnxTagger(taggers.model(of=taggers.card(features=("n_constituents",))))
-    np.testing.assert_allclose(
-        ak.flatten(scores),
-        fat(object_rows.explode_collection(object_rows.get_source_events(same), SPEC)),
-        atol=1e-5,
-    )
+    np.testing.assert_allclose(ak.flatten(scores), fat(objects.rows(objects.source(same), SPEC)), atol=1e-5)
     out = histograms(path, model, schema=schema, objects=spec)
     assert out["histograms"]["mass"]["d", "nominal", "t", "before", sum].value == len(x)
 
@@ -178,8 +172,8 @@ def test_jets_of_negative_mass_squared_count_as_massless(
     constituents = {"features": ["log_e_rel", "log_pt"], "length": 12}
     found = table(path, tmp_path / "t", schema=schema, features=["rho"], constituents=constituents)
     flow = found.datasets["d"]["cutflow"]
-    assert flow["FatJet.mass negative or not finite, 0 taken"] == found.num_rows > 0
-    assert flow["jets of negative mass taken as massless"] == found.num_rows
+    assert flow["FatJet.mass negative or not finite, 0 taken"] == found.rows > 0
+    assert flow["jets of negative mass taken as massless"] == found.rows
     assert (found.read()["mass"] == 0).all()
     massless = jets.write(
         tmp_path / "zero.root", made, layout="pfnano_raw", changed={"FatJet_mass": made["Jet"]["mass"] * 0}
@@ -188,10 +182,10 @@ def test_jets_of_negative_mass_squared_count_as_massless(
     tagger = OnnxTagger(taggers.model(of=taggers.card(**card)))
     scores = tagger(opened(path, schema=schema.__name__))
     assert scores.tolist() == tagger(opened(massless)).tolist()
-    jets_ = object_rows.explode_collection(opened(path), SPEC)
-    assert tagger.data_quality_counts(jets_)["FatJet.mass negative or not finite, 0 taken"] == len(jets_)
+    jets_ = objects.rows(opened(path), SPEC)
+    assert tagger.notes(jets_)["FatJet.mass negative or not finite, 0 taken"] == len(jets_)
     out = histograms(path, saved(taggers, tmp_path, **card), schema=schema)
-    cutflow = table_writer.compute_dataset_totals(out["chunks"])["d"]["cutflow"]
+    cutflow = rows.summaries(out["chunks"])["d"]["cutflow"]
     assert cutflow["FatJet.mass negative or not finite, 0 taken"] == len(jets_)
 
 

@@ -9,14 +9,14 @@ import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdecorr.columnar import constituents, features, object_rows
+from hepdecorr.columnar import constituents, features, objects
 from hepdecorr.columnar.features import per_constituent
 from hepdecorr.columnar.features.per_constituent import (
     CONSTITUENT_FEATURES,
     CONSTITUENT_GROUPS,
     describe_constituent,
-    expand_constituent_names,
-    pad_constituents,
+    expand_constituents,
+    prepare,
 )
 from hepdecorr.errors import InputError
 
@@ -26,15 +26,15 @@ REST = ["rest_e", "rest_px", "rest_py", "rest_pz"]
 
 @pytest.fixture(scope="module")
 def rows(jets, made):
-    return object_rows.explode_collection(jets.in_memory(made), SPEC)
+    return objects.rows(jets.in_memory(made), SPEC)
 
 
 def four_vectors(rows):
     """Constituents and, repeated for each, their jet."""
-    found = constituents.get_constituents(rows)
+    found = constituents.of(rows)
     count = np.diff(found.start)
     own = vector.array({"pt": found.pt, "eta": found.eta, "phi": found.phi, "mass": found.mass})
-    jet = {f: np.repeat(constituents.read_jet_branch(rows, f), count) for f in ("pt", "eta", "phi", "mass")}
+    jet = {f: np.repeat(constituents.jet(rows, f), count) for f in ("pt", "eta", "phi", "mass")}
     return found, own, vector.array(jet)
 
 
@@ -77,8 +77,8 @@ def test_features_are_those_of_vector(rows):
 @pytest.mark.parametrize("length", [1, 7, 50])
 def test_the_hardest_are_padded_and_masked(rows, length):
     names = ["log_pt", "dphi", "branch:dz", "puppi_weight", "is_photon"]
-    x, mask, dropped = pad_constituents(rows, names, length=length)
-    found = constituents.get_constituents(rows)
+    x, mask, dropped = prepare(rows, names, length=length)
+    found = constituents.of(rows)
     count = np.diff(found.start)
     assert x.shape == (len(rows), length, len(names))
     assert x.dtype == np.float32
@@ -97,71 +97,61 @@ def test_the_hardest_are_padded_and_masked(rows, length):
 
 
 def test_padding_to_the_longest_and_to_a_number(rows):
-    most = int(np.diff(constituents.get_constituents(rows).start).max())
-    full = pad_constituents(rows, ["pt"], length=100)
+    most = int(np.diff(constituents.of(rows).start).max())
+    full = prepare(rows, ["pt"], length=100)
     for pad_to, width in (("longest", most), (64, 64)):
-        found = pad_constituents(rows, ["pt"], length=100, pad_to=pad_to)
+        found = prepare(rows, ["pt"], length=100, pad_to=pad_to)
         assert found.x.shape[1] == width
         np.testing.assert_array_equal(found.x, full.x[:, :width])
-    short = pad_constituents(rows, ["pt"], length=3, pad_to="longest")
+    short = prepare(rows, ["pt"], length=3, pad_to="longest")
     assert short.x.shape[1] == 3
     with pytest.raises(InputError, match="pad_to 'most'"):
-        pad_constituents(rows, ["pt"], length=3, pad_to="most")
+        prepare(rows, ["pt"], length=3, pad_to="most")
     with pytest.raises(InputError, match="length 0"):
-        pad_constituents(rows, ["pt"], length=0)
+        prepare(rows, ["pt"], length=0)
 
 
 def test_batches_of_rows_are_parts_of_the_whole(rows):
     names = ["log_pt", "deta", "rest_pz", "branch:dz"]
-    whole = pad_constituents(rows, names, length=9)
-    with features.feature_cache(rows):
-        parts = [
-            pad_constituents(rows, names, length=9, row_index=slice(i, i + 11))
-            for i in range(0, len(rows), 11)
-        ]
+    whole = prepare(rows, names, length=9)
+    with features.shared(rows):
+        parts = [prepare(rows, names, length=9, at=slice(i, i + 11)) for i in range(0, len(rows), 11)]
     np.testing.assert_array_equal(np.concatenate([p.x for p in parts]), whole.x)
     np.testing.assert_array_equal(np.concatenate([p.mask for p in parts]), whole.mask)
-    assert sum(p.num_dropped for p in parts) == whole.num_dropped
-    some = pad_constituents(rows, names, length=9, row_index=np.array([4, 1]))
+    assert sum(p.dropped for p in parts) == whole.dropped
+    some = prepare(rows, names, length=9, at=np.array([4, 1]))
     np.testing.assert_array_equal(some.x, whole.x[[4, 1]])
 
 
 def test_layouts_give_the_same_arrays(files, opened):
     names = [n for n in CONSTITUENT_FEATURES if n != "puppi_weight"]
-    found = [
-        pad_constituents(object_rows.explode_collection(opened(files[k]), SPEC), names, length=20)
-        for k in ("pfnano", "v15")
-    ]
+    found = [prepare(objects.rows(opened(files[k]), SPEC), names, length=20) for k in ("pfnano", "v15")]
     np.testing.assert_array_equal(found[0].x, found[1].x)
 
 
 def test_nothing_is_read_that_the_names_do_not_need(files, opened):
     log = []
-    rows = object_rows.explode_collection(opened(files["v15"], schema="BaseSchema", access_log=log), SPEC)
-    pad_constituents(rows, ["log_pt"], length=5)
+    rows = objects.rows(opened(files["v15"], schema="BaseSchema", access_log=log), SPEC)
+    prepare(rows, ["log_pt"], length=5)
     before = {a.branch for a in log}
     angles = {f"{name}_{field}" for name in ("FatJet", "PFCand") for field in ("eta", "phi")}
     links = {"FatJetPFCand_jetIdx", "FatJetPFCand_pfCandIdx"}
     assert before == {"nFatJet", "PFCand_pt", *links, *angles}
     log.clear()
-    pad_constituents(rows, ["log_pt_rel", "deta", "branch:dz"], length=5)
+    prepare(rows, ["log_pt_rel", "deta", "branch:dz"], length=5)
     assert {a.branch for a in log} - before == {"FatJet_pt", "PFCand_dz"}
 
 
 def test_jets_without_constituents_and_no_jets(jets):
-    rows = object_rows.explode_collection(
-        jets.by_hand([[{"pt": [], "eta": [], "phi": [], "jet": {"pt": 0.0}}], []]), SPEC
-    )
-    x, mask, dropped = pad_constituents(
-        rows, ["log_pt_rel", "log_e_rel", "rest_e"], length=4, pad_to="longest"
-    )
+    rows = objects.rows(jets.by_hand([[{"pt": [], "eta": [], "phi": [], "jet": {"pt": 0.0}}], []]), SPEC)
+    x, mask, dropped = prepare(rows, ["log_pt_rel", "log_e_rel", "rest_e"], length=4, pad_to="longest")
     assert x.shape == (1, 1, 3)
     assert not mask.any()
     assert not x.any()
     assert dropped == 0
-    none = pad_constituents(rows[:0], ["pt", "rest_e"], length=4, pad_to="longest")
+    none = prepare(rows[:0], ["pt", "rest_e"], length=4, pad_to="longest")
     assert none.x.shape == (0, 1, 2)
-    assert pad_constituents(rows[:0], ["pt"], length=4).x.shape == (0, 4, 1)
+    assert prepare(rows[:0], ["pt"], length=4).x.shape == (0, 4, 1)
 
 
 def test_azimuths_wrap_and_logarithms_have_a_floor(jets):
@@ -171,10 +161,8 @@ def test_azimuths_wrap_and_logarithms_have_a_floor(jets):
         "phi": [3.1, -3.1],
         "jet": {"phi": -3.1, "pt": 1e3, "mass": -2.0},
     }
-    rows = object_rows.explode_collection(jets.by_hand([[one]]), SPEC)
-    x = pad_constituents(rows, ["dphi", "log_pt", "log_pt_rel", "log_e", "log_e_rel", "pt_rel"], length=2).x[
-        0
-    ]
+    rows = objects.rows(jets.by_hand([[one]]), SPEC)
+    x = prepare(rows, ["dphi", "log_pt", "log_pt_rel", "log_e", "log_e_rel", "pt_rel"], length=2).x[0]
     assert x[:, 0] == pytest.approx([6.2 - 2 * np.pi, 0], abs=1e-6)
     floor = np.log(1e-8)
     assert x[:, 1] == pytest.approx([np.log(2), floor], rel=1e-6)
@@ -188,8 +176,8 @@ def test_azimuths_wrap_and_logarithms_have_a_floor(jets):
 def test_pids_take_any_hadron(jets):
     ids = [321, -2212, 2112, 310, 1, 2, 22, -11, 13, 12]
     one = {"pt": np.arange(10.0, 0, -1), "eta": np.zeros(10), "phi": np.zeros(10), "pdgId": ids}
-    rows = object_rows.explode_collection(jets.by_hand([[one]]), SPEC)
-    x = pad_constituents(rows, "particle_id", length=10).x[0]
+    rows = objects.rows(jets.by_hand([[one]]), SPEC)
+    x = prepare(rows, "particle_id", length=10).x[0]
     columns = dict(zip(CONSTITUENT_GROUPS["particle_id"], x.T.tolist(), strict=True))
     assert columns["charge"] == [1, -1, 0, 0, 0, 0, 0, 1, -1, 0]
     assert columns["is_charged_hadron"] == [1, 1, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -215,9 +203,9 @@ def at_rest(jets, *listed):
     """(E, x, y, z) at rest of listed jets, each of shape (n, 4), in float64; their axes are the sums."""
     sums = [polar(cartesian(one).sum(axis=0, keepdims=True)) for one in listed]
     own = [{**one, "jet": {k: v[0] for k, v in s.items()}} for one, s in zip(listed, sums, strict=True)]
-    rows = object_rows.explode_collection(jets.by_hand([own]), SPEC)
-    found = constituents.get_constituents(rows)
-    p = per_constituent._rest_frame_components(rows).T
+    rows = objects.rows(jets.by_hand([own]), SPEC)
+    found = constituents.of(rows)
+    p = per_constituent._rest(rows).T
     return [p[a:b] for a, b in zip(found.start[:-1], found.start[1:], strict=True)]
 
 
@@ -330,22 +318,22 @@ def test_what_is_too_light_to_boost_is_counted(jets):
     photon = {"pt": [500.0], "eta": [1.0], "phi": [0.0]}
     two = {"pt": [500.0, 400.0], "eta": [1.0, 1.0], "phi": [0.0, 0.0]}
     pion = {**photon, "mass": [0.1396]}
-    rows = object_rows.explode_collection(jets.by_hand([[photon, two], [pion]]), SPEC)
-    with features.feature_cache(rows):
-        x = pad_constituents(rows, REST, length=2).x
-        notes = constituents.data_quality_counts(rows)
+    rows = objects.rows(jets.by_hand([[photon, two], [pion]]), SPEC)
+    with features.shared(rows):
+        x = prepare(rows, REST, length=2).x
+        notes = constituents.notes(rows)
     assert np.isfinite(x).all()
     # gamma = 1e4 along the photon: E' = E (gamma - sqrt(gamma^2 - 1))
     assert x[0, 0, 0] == pytest.approx(500 * np.cosh(1) / 2e4, rel=1e-3)
     assert notes == {
         "jets boosted as if of mass 0.0001 E, being lighter": 2 + (0.1396 < 1e-4 * 500 * np.cosh(1))
     }
-    heavy = object_rows.explode_collection(jets.by_hand([[{**photon, "mass": [1.0]}]]), SPEC)
-    np.testing.assert_allclose(pad_constituents(heavy, REST, length=1).x[0, 0], [1, 0, 0, 0], atol=1e-4)
+    heavy = objects.rows(jets.by_hand([[{**photon, "mass": [1.0]}]]), SPEC)
+    np.testing.assert_allclose(prepare(heavy, REST, length=1).x[0, 0], [1, 0, 0, 0], atol=1e-4)
 
 
 def test_the_frame_is_that_of_all_constituents(rows):
-    long, short = (pad_constituents(rows, REST, length=n) for n in (50, 2))
+    long, short = (prepare(rows, REST, length=n) for n in (50, 2))
     np.testing.assert_array_equal(short.x, long.x[:, :2])
     sums = long.x.astype(float).sum(axis=1)
     np.testing.assert_allclose(sums[:, 1:], 0, atol=1e-4 * max(1, sums[:, 0].max()))
@@ -363,8 +351,8 @@ def test_everything_is_finite(jets, listed):
     events = [[{f: [c[i] for c in jet] for i, f in enumerate(columns)} for jet in event] for event in listed]
     names = [n for n in CONSTITUENT_FEATURES if n != "puppi_weight"]
     # candidates anywhere, jets at 0, 0
-    rows = object_rows.explode_collection(jets.by_hand(events), {**SPEC, "radius": 10.0})
-    x, mask, dropped = pad_constituents(rows, names, length=3)
+    rows = objects.rows(jets.by_hand(events), {**SPEC, "radius": 10.0})
+    x, mask, dropped = prepare(rows, names, length=3)
     assert np.isfinite(x).all()
     assert mask.sum() + dropped == sum(len(jet) for event in listed for jet in event)
 
@@ -373,9 +361,9 @@ def test_everything_is_finite(jets, listed):
 
 
 def test_groups_patterns_and_descriptions():
-    assert expand_constituent_names(["rest_*", "pt", "rest_e"]) == [*REST, "pt"]
-    assert expand_constituent_names("kinematics") == list(CONSTITUENT_GROUPS["kinematics"])
-    assert expand_constituent_names(["branch:d0"]) == ["branch:d0"]
+    assert expand_constituents(["rest_*", "pt", "rest_e"]) == [*REST, "pt"]
+    assert expand_constituents("kinematics") == list(CONSTITUENT_GROUPS["kinematics"])
+    assert expand_constituents(["branch:d0"]) == ["branch:d0"]
     assert describe_constituent("pt").unit == describe_constituent("rest_e").unit == "GeV"
     assert describe_constituent("log_pt").unit == ""
     assert describe_constituent("branch:d0").title == "d0"
@@ -387,30 +375,28 @@ def test_groups_patterns_and_descriptions():
 @pytest.mark.parametrize("name", ["log_ptt", "tau21", "branch:", "nope_*"])
 def test_an_unknown_name_gets_a_suggestion(rows, name):
     with pytest.raises(InputError, match="no constituent feature"):
-        pad_constituents(rows, [name], length=3)
+        prepare(rows, [name], length=3)
 
 
 def test_missing_and_undefined_branches_are_named(jets, made, rows):
-    raw = object_rows.explode_collection(jets.in_memory(made, layout="pfnano_raw"), SPEC)
+    raw = objects.rows(jets.in_memory(made, layout="pfnano_raw"), SPEC)
     with pytest.raises(InputError, match=r"no branch 'PFCands\.puppiWeight'"):
-        pad_constituents(raw, ["puppi_weight"], length=3)
+        prepare(raw, ["puppi_weight"], length=3)
     with pytest.raises(InputError, match=r"no branch 'PFCands\.d0'; did you mean"):
-        pad_constituents(raw, ["branch:d0"], length=3)
+        prepare(raw, ["branch:d0"], length=3)
     dz = ak.where(made["Cand"]["dz"] == 0, np.nan, made["Cand"]["dz"])
-    undefined = object_rows.explode_collection(jets.in_memory(made, PFCands_dz=dz), SPEC)
+    undefined = objects.rows(jets.in_memory(made, PFCands_dz=dz), SPEC)
     with pytest.raises(InputError, match=r"'PFCands\.dz': nan for candidate \d+ in event \d+"):
-        pad_constituents(undefined, ["branch:dz"], length=3)
-    huge = object_rows.explode_collection(
-        jets.in_memory(made, PFCands_dz=ak.values_astype(dz, float) * 0 + 1e300), SPEC
-    )
+        prepare(undefined, ["branch:dz"], length=3)
+    huge = objects.rows(jets.in_memory(made, PFCands_dz=ak.values_astype(dz, float) * 0 + 1e300), SPEC)
     with pytest.raises(
         InputError, match=r"'branch:dz': values that are not finite in float32|'PFCands\.dz': nan"
     ):
-        pad_constituents(huge, ["branch:dz"], length=3)
+        prepare(huge, ["branch:dz"], length=3)
 
 
 def test_a_jet_without_pt_is_an_error(jets):
     one = {"pt": [1.0], "eta": [0.0], "phi": [0.0], "jet": {"pt": 0.0}}
-    rows = object_rows.explode_collection(jets.by_hand([[one]]), SPEC)
+    rows = objects.rows(jets.by_hand([[one]]), SPEC)
     with pytest.raises(InputError, match="jet in row 0 has pt 0"):
-        pad_constituents(rows, ["pt_rel"], length=3)
+        prepare(rows, ["pt_rel"], length=3)

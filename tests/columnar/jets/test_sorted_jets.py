@@ -10,11 +10,11 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from hepdecorr.columnar import constituents, object_rows
-from hepdecorr.columnar.features.per_constituent import pad_constituents
+from hepdecorr.catalogue import load_file
+from hepdecorr.columnar import constituents, objects
+from hepdecorr.columnar.features.per_constituent import prepare
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
-from hepdecorr.registry import load_file
 
 SPEC = {"collection": "FatJet", "puppi": "auto"}
 REAL = Path(__file__).parents[4] / "shared" / "data" / "nano_tt_v15.root"
@@ -30,7 +30,7 @@ NAMES = ["log_pt", "log_pt_rel", "deta", "dphi", "charge"]
 @pytest.fixture(scope="module")
 def toy() -> OnnxTagger:
     """A tagger of weighted candidates, as both layouts have them."""
-    taggers: ModuleType = load_file(Path(__file__).with_name("jet_taggers.py"))
+    taggers: ModuleType = load_file(Path(__file__).with_name("making_taggers.py"))
     conventions = {"collection": "FatJet", "candidates": "weighted"}
     return OnnxTagger(taggers.model(of=taggers.card(conventions=conventions)))
 
@@ -86,11 +86,11 @@ def test_sorted_jets_are_refused(toy: OnnxTagger, events: Any, how: str) -> None
     else:
         ordered = ak.with_field(ordered, ordered["mass"] * 1.0, "mass")
     changed = written_back(events, ordered)
-    rows = object_rows.explode_collection(changed, SPEC)
+    rows = objects.rows(changed, SPEC)
     with pytest.raises(InputError, match=REFUSED):
-        constituents.get_constituents(rows)
+        constituents.of(rows)
     with pytest.raises(InputError, match=REFUSED):
-        pad_constituents(rows, ["log_pt"], length=3)
+        prepare(rows, ["log_pt"], length=3)
     for given in (changed, rows):
         with pytest.raises(
             InputError, match=rf"^nano\.root \(dataset 'tt'\), events 0 to 40: tagger toy: {REFUSED}"
@@ -100,10 +100,10 @@ def test_sorted_jets_are_refused(toy: OnnxTagger, events: Any, how: str) -> None
 
 def test_only_the_rows_that_are_asked_for_are_looked_at(jets: ModuleType) -> None:
     events = at(jets, (0.0, 0.0), (0.0, 0.0), candidates=[(0.1, 0.0), (2.5, 0.0)])
-    rows = object_rows.explode_collection(events, SPEC)
-    assert constituents.get_constituents(rows[:1]).eta.tolist() == [0.1]
+    rows = objects.rows(events, SPEC)
+    assert constituents.of(rows[:1]).eta.tolist() == [0.1]
     with pytest.raises(InputError, match=r"2\.50 from its axis in event 0 of the chunk \(event 0\)"):
-        constituents.get_constituents(rows[1:])
+        constituents.of(rows[1:])
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_the_limit_is_twice_the_radius(
         for place in ((away, 0.0), (0.0, away)):
             events = at(jets, (0.0, 0.0), candidates=[place])
             named = {k.replace("FatJet", collection): events[k] for k in events.fields}
-            rows = object_rows.explode_collection(ak.zip(named, depth_limit=1), spec)
+            rows = objects.rows(ak.zip(named, depth_limit=1), spec)
             if passes:
-                assert constituents.get_constituents(rows).pt.tolist() == [50.0]
+                assert constituents.of(rows).pt.tolist() == [50.0]
                 continue
             with pytest.raises(InputError, match=rf"is {abs(away):.2f} .* twice the radius {limit / 2:g}\."):
-                constituents.get_constituents(rows)
+                constituents.of(rows)
 
 
 # ---- what passes
@@ -131,11 +131,11 @@ def test_the_limit_is_twice_the_radius(
 
 @layouts
 def test_jets_as_they_were_read_pass_packed_or_corrected(toy: OnnxTagger, events: Any) -> None:
-    expected = constituents.get_constituents(object_rows.explode_collection(events, SPEC))
+    expected = constituents.of(objects.rows(events, SPEC))
     scores = toy(events)
     for jets in (ak.to_packed(events["FatJet"]), corrected(events), ak.to_packed(corrected(events))):
         changed = written_back(events, jets)
-        same(constituents.get_constituents(object_rows.explode_collection(changed, SPEC)), expected)
+        same(constituents.of(objects.rows(changed, SPEC)), expected)
         # the toy sees nothing of the jet's pt
         assert ak.all(toy(changed) == scores)
 
@@ -143,7 +143,7 @@ def test_jets_as_they_were_read_pass_packed_or_corrected(toy: OnnxTagger, events
 @layouts
 def test_what_the_message_advises_keeps_each_jets_constituents(toy: OnnxTagger, events: Any) -> None:
     order = ak.argsort(corrected(events)["pt"], ascending=False)
-    rows = object_rows.explode_collection(events, SPEC)
+    rows = objects.rows(events, SPEC)
     start = np.concatenate([[0], np.cumsum(ak.num(order))])[:-1]
     sorted_rows = rows[ak.to_numpy(ak.flatten(order + start))]
     np.testing.assert_array_equal(toy(sorted_rows), ak.flatten(toy(events)[order]))
@@ -153,38 +153,26 @@ def test_azimuths_on_both_sides_of_pi_are_near(jets: ModuleType) -> None:
     axes = [(0.3, 3.1), (0.3, -3.1), (0.3, 3.1), (0.3, -3.1)]
     for turn in (0.0, 2 * np.pi):
         candidates = [(0.3, -3.1 + turn), (0.3, 3.1 - turn), (0.3, -np.pi), (0.3, np.pi)]
-        found = constituents.get_constituents(
-            object_rows.explode_collection(at(jets, *axes, candidates=candidates), SPEC)
-        )
+        found = constituents.of(objects.rows(at(jets, *axes, candidates=candidates), SPEC))
         assert found.phi.tolist() == [phi for _, phi in candidates]
     with pytest.raises(InputError, match=r"is 3\.04 from its axis"):
-        constituents.get_constituents(
-            object_rows.explode_collection(at(jets, (0.3, 3.1), candidates=[(0.3, 0.06)]), SPEC)
-        )
+        constituents.of(objects.rows(at(jets, (0.3, 3.1), candidates=[(0.3, 0.06)]), SPEC))
 
 
 def test_only_the_hardest_constituent_has_to_be_near(jets: ModuleType) -> None:
     one = {"pt": [1.0, 9.0], "eta": [2.5, 0.0], "phi": [0.0, 0.0]}
-    assert constituents.get_constituents(
-        object_rows.explode_collection(jets.by_hand([[one]]), SPEC)
-    ).eta.tolist() == [
-        0.0,
-        2.5,
-    ]
+    assert constituents.of(objects.rows(jets.by_hand([[one]]), SPEC)).eta.tolist() == [0.0, 2.5]
 
 
 def test_jets_without_constituents_pass(jets: ModuleType) -> None:
     empty = {"pt": [], "eta": [], "phi": [], "jet": {"eta": 4.5, "phi": 3.0}}
     nothing = {"pt": [0.0], "eta": [0.0], "phi": [0.0], "jet": {"eta": 4.5}}
     one = {"pt": [9.0], "eta": [-2.0], "phi": [1.0], "jet": {"eta": -2.1, "phi": 1.1}}
-    rows = object_rows.explode_collection(jets.by_hand([[empty, one], [], [nothing, empty]]), SPEC)
-    assert np.diff(constituents.get_constituents(rows).start).tolist() == [0, 1, 0, 0]
-    assert constituents.data_quality_counts(rows)["jets without constituents"] == 3
-    assert (
-        len(constituents.get_constituents(object_rows.explode_collection(jets.by_hand([[empty]]), SPEC)).pt)
-        == 0
-    )
-    assert len(constituents.get_constituents(rows[:0]).pt) == 0
+    rows = objects.rows(jets.by_hand([[empty, one], [], [nothing, empty]]), SPEC)
+    assert np.diff(constituents.of(rows).start).tolist() == [0, 1, 0, 0]
+    assert constituents.notes(rows)["jets without constituents"] == 3
+    assert len(constituents.of(objects.rows(jets.by_hand([[empty]]), SPEC)).pt) == 0
+    assert len(constituents.of(rows[:0]).pt) == 0
 
 
 @pytest.mark.skipif(
@@ -192,14 +180,9 @@ def test_jets_without_constituents_pass(jets: ModuleType) -> None:
 )
 def test_a_file_of_cms(opened: Any) -> None:
     events = opened(REAL)
-    expected = constituents.get_constituents(object_rows.explode_collection(events, SPEC))
+    expected = constituents.of(objects.rows(events, SPEC))
     assert len(expected.start) - 1 == 64
-    same(
-        constituents.get_constituents(
-            object_rows.explode_collection(written_back(events, corrected(events)), SPEC)
-        ),
-        expected,
-    )
+    same(constituents.of(objects.rows(written_back(events, corrected(events)), SPEC)), expected)
     turned = written_back(events, ak.to_packed(events["FatJet"][:, ::-1]))
     with pytest.raises(InputError, match="Were the jets sorted"):
-        constituents.get_constituents(object_rows.explode_collection(turned, SPEC))
+        constituents.of(objects.rows(turned, SPEC))

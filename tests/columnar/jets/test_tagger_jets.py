@@ -12,11 +12,11 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from hepdecorr.columnar import constituents, object_rows, tagger
-from hepdecorr.columnar.features import compute_features, feature_cache, per_constituent
+from hepdecorr.catalogue import load_file
+from hepdecorr.columnar import constituents, objects, tagger
+from hepdecorr.columnar.features import compute, per_constituent
 from hepdecorr.columnar.tagger import OnnxTagger
 from hepdecorr.errors import InputError
-from hepdecorr.registry import load_file
 from hepdecorr.table import Column, Table, write_manifest, write_shard
 
 SPEC = {"collection": "FatJet", "puppi": "auto"}
@@ -24,7 +24,7 @@ SPEC = {"collection": "FatJet", "puppi": "auto"}
 
 @pytest.fixture(scope="module")
 def taggers() -> ModuleType:
-    return load_file(Path(__file__).with_name("jet_taggers.py"))
+    return load_file(Path(__file__).with_name("making_taggers.py"))
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +94,14 @@ def test_events_rows_and_arrays_agree(
     events = opened(files["pfnano_raw"], schema=schema, mode=mode)
     scores = both(events)
     assert ak.all(scores == both(raw))
-    rows = object_rows.explode_collection(events, SPEC)
+    rows = objects.rows(events, SPEC)
     np.testing.assert_array_equal(both(rows), ak.flatten(scores))
     np.testing.assert_allclose(both.scores(both.inputs(rows)), ak.flatten(scores), atol=1e-6)
     keep = np.arange(len(rows)) % 3 == 1
     np.testing.assert_array_equal(both(rows[keep]), np.asarray(both(rows))[keep])
     logits = both.logit(events)
     np.testing.assert_array_equal(ak.flatten(both.passes(events, rejection=0.5)), ak.flatten(logits) > 0.1)
-    columns = compute_features(both.feature_names, rows)
+    columns = compute(both.feature_names, rows)
     np.testing.assert_array_equal(both.logit(rows, columns=columns), ak.flatten(logits))
 
 
@@ -125,18 +125,18 @@ def test_a_map_takes_the_nuisances_of_each_jet(
         rtol=1e-5,
         atol=1e-5,
     )
-    rows = object_rows.explode_collection(events, SPEC)
+    rows = objects.rows(events, SPEC)
     given = mapped.inputs(rows)
     assert given["nuisances"].shape == (len(rows), 2)
     np.testing.assert_allclose(mapped.logits(given), ak.flatten(logit), atol=1e-5)
-    columns = compute_features(mapped.column_names, rows)
+    columns = compute(mapped.column_names, rows)
     np.testing.assert_array_equal(mapped.logit(rows, columns=columns), ak.flatten(logit))
 
 
 def test_what_leading_leaves_out_is_scored_too(taggers: ModuleType, toy: OnnxTagger, raw: Any) -> None:
-    card = taggers.card(objects={**SPEC, "n_leading": 1})
+    card = taggers.card(objects={**SPEC, "leading": 1})
     assert ak.all(OnnxTagger(taggers.model(of=card))(raw) == toy(raw))
-    rows = object_rows.explode_collection(raw, {**SPEC, "n_leading": 1})
+    rows = objects.rows(raw, {**SPEC, "leading": 1})
     np.testing.assert_array_equal(toy(rows), [s[0] for s in toy(raw).tolist() if s])
 
 
@@ -154,21 +154,20 @@ def test_no_more_than_a_batch_is_padded_at_once(
     both: OnnxTagger, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes = []
-    original = per_constituent.pad_constituents
+    original = per_constituent.prepare
 
     def watched(*args: Any, **options: Any) -> Any:
         shapes.append(original(*args, **options).x.shape)
         return original(*args, **options)
 
     expected = both(raw)
-    monkeypatch.setattr(per_constituent, "pad_constituents", watched)
+    monkeypatch.setattr(per_constituent, "prepare", watched)
     assert ak.all(both(raw) == expected)
     assert sum(s[0] for s in shapes) == int(ak.sum(ak.num(raw["FatJet"])))
     assert max(s[0] for s in shapes) <= both.graph.batch_size // 8
     assert len({s[1] for s in shapes}) > 1  # and none further than its jets need
     counts = np.minimum(
-        np.diff(constituents.get_constituents(object_rows.explode_collection(raw, SPEC)).start),
-        both.card.constituents.length,
+        np.diff(constituents.of(objects.rows(raw, SPEC)).start), both.card.constituents.length
     )
     assert sum(s[0] * s[1] for s in shapes) < (counts + 8).sum()
 
@@ -180,7 +179,7 @@ def test_no_rows_and_events_without_jets(taggers: ModuleType, kind: str, raw: An
     assert len(empty) > 1
     assert made(empty).tolist() == [[]] * len(empty)
     assert made(raw[:0]).tolist() == []
-    assert made(object_rows.explode_collection(raw, SPEC)[:0]).tolist() == []
+    assert made(objects.rows(raw, SPEC)[:0]).tolist() == []
     assert made.passes(empty, rejection=0.5).tolist() == [[]] * len(empty)
 
 
@@ -299,7 +298,7 @@ def test_a_v15_file_is_refused_by_a_tagger_of_raw_candidates(
         r"trained with candidates 'raw', nano.root \(dataset 'tt'\), events 0 to 40: these events came with "
         r"'weighted': .*take files of the kind it was trained on"
     )
-    for given in (v15, object_rows.explode_collection(v15, SPEC)):
+    for given in (v15, objects.rows(v15, SPEC)):
         with pytest.raises(InputError, match=message):
             toy(given)
     weighted = taggers.card(conventions={"collection": "FatJet", "candidates": "weighted"})
@@ -315,16 +314,16 @@ def test_a_v15_file_is_refused_by_a_tagger_of_raw_candidates(
 def test_files_without_constituents(toy: OnnxTagger, files: dict[str, Path], opened: Any) -> None:
     events = opened(files["plain"], metadata=about(None))
     message = r"nano.root .*needs the constituents of FatJet, and there is no table of them in this file"
-    for given in (events, object_rows.explode_collection(events, SPEC), events[:0]):
+    for given in (events, objects.rows(events, SPEC), events[:0]):
         with pytest.raises(InputError, match=message):
             toy(given)
 
 
 def test_other_objects_than_in_training(toy: OnnxTagger, raw: Any) -> None:
     with pytest.raises(InputError, match=r"trained on objects with collection 'FatJet', these have .* 'Jet'"):
-        toy(object_rows.explode_collection(raw, {"collection": "Jet"}))
+        toy(objects.rows(raw, {"collection": "Jet"}))
     with pytest.raises(InputError, match=r"trained on objects with radius None, these have radius 1.0"):
-        toy(object_rows.explode_collection(raw, {**SPEC, "radius": 1.0}))
+        toy(objects.rows(raw, {**SPEC, "radius": 1.0}))
 
 
 def test_an_unknown_collection(taggers: ModuleType, raw: Any) -> None:
@@ -345,7 +344,7 @@ def test_jets_without_constituents_are_scored_counted_and_told_of_once(
     path = jets.write(tmp_path / "a.root", made, layout="pfnano_raw", changed=changed)
     events = opened(path)
     toy = OnnxTagger(taggers.model(seed=11))
-    monkeypatch.setattr(tagger, "_WARNED_MODELS", set())
+    monkeypatch.setattr(tagger, "_TOLD", set())
     with caplog.at_level(logging.WARNING):
         scores = toy(events)
         toy(events)
@@ -354,9 +353,7 @@ def test_jets_without_constituents_are_scored_counted_and_told_of_once(
         len([r for r in caplog.records if f"{number} of" in r.message and "no constituents" in r.message])
         == 1
     )
-    assert toy.data_quality_counts(object_rows.explode_collection(events, SPEC)) == {
-        "jets without constituents": number
-    }
+    assert toy.notes(objects.rows(events, SPEC)) == {"jets without constituents": number}
     nothing = toy.scores({"constituents": np.empty((1, 0, 4)), "mask": np.empty((1, 0))})[0]
     np.testing.assert_array_equal([s[0] for s in scores.tolist() if s], [nothing] * number)
     assert ak.all(
@@ -378,19 +375,19 @@ def test_zero_pt_negative_mass_and_no_counter(
     toy = OnnxTagger(
         taggers.model(of=taggers.card(constituents=("log_pt", "log_e", "mass", "charge"), length=200))
     )
-    rows = object_rows.explode_collection(opened(path), SPEC)
+    rows = objects.rows(opened(path), SPEC)
     scores = np.asarray(toy(rows))
     assert np.isfinite(scores).all()
     dropped = int(ak.sum(soft[made["JetLink"]["candIdx"]]))
-    with feature_cache(rows):
+    with tagger.shared(rows):
         toy.inputs(rows)
-        assert toy.data_quality_counts(rows)["constituents with pt 0 left out"] == dropped > 0
-        assert toy.data_quality_counts(rows)["negative masses set to 0"] > 0
+        assert toy.notes(rows)["constituents with pt 0 left out"] == dropped > 0
+        assert toy.notes(rows)["negative masses set to 0"] > 0
     # as if the soft ones had never been there
     kept = made["JetLink"][~soft[made["JetLink"]["candIdx"]]]
     links = {"FatJetPFCands_jetIdx": kept["jetIdx"], "FatJetPFCands_pFCandsIdx": kept["candIdx"]}
     other = opened(jets.write(tmp_path / "b.root", made, changed=links, **options))
-    np.testing.assert_array_equal(scores, toy(object_rows.explode_collection(other, SPEC)))
+    np.testing.assert_array_equal(scores, toy(objects.rows(other, SPEC)))
 
 
 def test_links_out_of_range_name_branch_and_event(

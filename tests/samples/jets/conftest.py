@@ -7,7 +7,7 @@ import pytest
 
 from hepdecorr.errors import InputError
 from hepdecorr.samples import jets
-from hepdecorr.samples.jets.clustering import import_fastjet
+from hepdecorr.samples.jets.clustering import fastjet_module
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def fastjet() -> None:
     """Skips where FastJet is not installed."""
     try:
         # Not importorskip: FastJet's import warns on some versions of Python.
-        import_fastjet()
+        fastjet_module()
     except InputError:
         pytest.skip("FastJet (extra `samples`) is not installed")
 
@@ -25,7 +25,7 @@ def generators(pythia: None, fastjet: None) -> None:
     """Skips where the extra `samples` is not complete."""
 
 
-QUICK = jets.JetOptions(mpi=False)
+QUICK = jets.Options(mpi=False)
 SIZES = {"qcd": 800, "w": 250, "top": 300, "h4j": 60}
 
 

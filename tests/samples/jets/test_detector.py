@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hepdecorr.samples.jets.detector import MANTISSA_BITS, PARTICLE_RESPONSES, PFCandidates, simulate_detector
-from hepdecorr.samples.jets.generation import GenParticles
+from hepdecorr.samples.jets.detector import KINDS, MANTISSA_BITS, Candidates, detect
+from hepdecorr.samples.jets.generation import Particles
 
 COUNT = 40_000
 MASSES = {211: 0.13957, 2212: 0.93827, 11: 0.000511, 13: 0.105658, 22: 0.0, 130: 0.4976, 2112: 0.93957}
 
 
-def seen(pdg_id: int, *, pt: float, eta: float = 0.7, phi: float = 0.5) -> PFCandidates:
+def seen(pdg_id: int, *, pt: float, eta: float = 0.7, phi: float = 0.5) -> Candidates:
     """What is seen of COUNT events of one particle."""
     mass = MASSES.get(abs(pdg_id), 0.0)
     momentum = pt * np.array([np.cos(phi), np.sin(phi), np.sinh(eta)])
     p4 = np.append(momentum, np.sqrt((momentum**2).sum() + mass**2))
-    particles = GenParticles(np.arange(COUNT), np.full(COUNT, pdg_id, np.int32), np.tile(p4, (COUNT, 1)))
-    return simulate_detector(particles, np.random.default_rng(5))
+    particles = Particles(np.arange(COUNT), np.full(COUNT, pdg_id, np.int32), np.tile(p4, (COUNT, 1)))
+    return detect(particles, np.random.default_rng(5))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def seen(pdg_id: int, *, pt: float, eta: float = 0.7, phi: float = 0.5) -> PFCan
 )
 @pytest.mark.parametrize("pt", [20.0, 300.0])
 def test_what_a_particle_is_seen_as_and_how_well(pdg_id: int, kind: str, taken_for: int, pt: float) -> None:
-    found, expected = seen(pdg_id, pt=pt), PARTICLE_RESPONSES[kind]
+    found, expected = seen(pdg_id, pt=pt), KINDS[kind]
     assert set(found.pdg_id.tolist()) == {taken_for}
     charge = {11: -1, -13: 1, 211: 1, -211: -1}.get(taken_for, 0)
     assert set(found.charge.tolist()) == {charge}
@@ -77,5 +77,5 @@ def test_candidates_are_rounded_as_nanoaod_does_and_phi_is_wrapped() -> None:
 
 
 def test_nothing_in_nothing_out() -> None:
-    empty = GenParticles(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, 4)))
-    assert len(simulate_detector(empty, np.random.default_rng(1)).event) == 0
+    empty = Particles(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, 4)))
+    assert len(detect(empty, np.random.default_rng(1)).event) == 0

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 
 from hepdecorr.errors import InputError
-from hepdecorr.samples.jets import PROCESSES, JetOptions
-from hepdecorr.samples.jets.generation import pythia_settings
+from hepdecorr.samples.jets import PROCESSES, Options
+from hepdecorr.samples.jets.generation import settings
 
 
 def test_each_process_fills_in_its_own() -> None:
-    found = {process: JetOptions().resolve(process) for process in PROCESSES}
+    found = {process: Options().settled(process) for process in PROCESSES}
     assert {p: o.mass for p, o in found.items()} == {"qcd": None, "w": 1300, "top": 1350, "h4j": 174}
     assert {p: o.light_mass for p, o in found.items()} == {"qcd": None, "w": None, "top": None, "h4j": 80}
     ranges = {p: (o.pthat_min, o.pthat_max) for p, o in found.items()}
     resonant = dict.fromkeys(("w", "top"), (None, None))
     assert ranges == {"qcd": (405, 1125), "h4j": (pytest.approx(472.5), None), **resonant}
     for process, options in found.items():
-        assert options.resolve(process) == options
-    assert JetOptions(flat_pt=True).resolve("h4j").pthat_max == 1125
-    assert JetOptions(pthat_min=1000).resolve("qcd").pthat_max == 2500
+        assert options.settled(process) == options
+    assert Options(flat_pt=True).settled("h4j").pthat_max == 1125
+    assert Options(pthat_min=1000).settled("qcd").pthat_max == 2500
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_each_process_fills_in_its_own() -> None:
 )
 def test_what_cannot_be_had_is_refused(process: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        JetOptions(**arguments).resolve(process)
+        Options(**arguments).settled(process)
 
 
 def test_settings_follow_the_options() -> None:
     def lines(process: str, **arguments: Any) -> set[str]:
-        return set(pythia_settings(process, JetOptions(**arguments).resolve(process)))
+        return set(settings(process, Options(**arguments).settled(process)))
 
     assert "PartonLevel:MPI = on" in lines("w")
     assert "PartonLevel:MPI = off" in lines("w", mpi=False)
@@ -77,7 +77,7 @@ def test_settings_follow_the_options() -> None:
 
 def test_masses_of_other_bosons_and_tops() -> None:
     def lines(process: str, **arguments: Any) -> set[str]:
-        return set(pythia_settings(process, JetOptions(**arguments).resolve(process)))
+        return set(settings(process, Options(**arguments).settled(process)))
 
     own = lines("w")
     assert not any(line.startswith(("24:m", "23:m")) for line in own)
@@ -91,15 +91,15 @@ def test_masses_of_other_bosons_and_tops() -> None:
 
 
 def test_masses_of_jobs_fill_their_range_evenly() -> None:
-    options = JetOptions(boson_mass=20.0, boson_mass_max=280.0).resolve("w")
-    jobs = [options.for_job(seed=3, job=1 + i) for i in range(200)]
+    options = Options(boson_mass=20.0, boson_mass_max=280.0).settled("w")
+    jobs = [options.of_job(seed=3, job=1 + i) for i in range(200)]
     assert all(job.boson_mass_max is None for job in jobs)
     found = np.sort([job.boson_mass or 0.0 for job in jobs])
     # No gap above 3 / n of the range: the golden ratio's bound.
     assert 20 <= found[0] < found[-1] <= 280
     assert np.diff(found).max() < 3 / 200 * 260
     assert np.diff(found).min() > 0.3 / 200 * 260
-    assert jobs[4] == options.for_job(seed=3, job=5)
-    assert jobs[4].boson_mass != options.for_job(seed=4, job=5).boson_mass
-    one = JetOptions(boson_mass=59.0).resolve("w")
-    assert one.for_job(seed=3, job=7) is one
+    assert jobs[4] == options.of_job(seed=3, job=5)
+    assert jobs[4].boson_mass != options.of_job(seed=4, job=5).boson_mass
+    one = Options(boson_mass=59.0).settled("w")
+    assert one.of_job(seed=3, job=7) is one

@@ -11,9 +11,9 @@ import pytest
 import uproot
 
 from hepdecorr.samples import read_provenance
-from hepdecorr.samples.jets import JetOptions, generate, generation
-from hepdecorr.samples.pythia import configure_pythia, initialise_pythia
-from hepdecorr.samples.pythia import generate_batch as pythia_batch
+from hepdecorr.samples.jets import Options, generate, generation
+from hepdecorr.samples.pythia import batch as pythia_batch
+from hepdecorr.samples.pythia import configured, initialise
 
 pytestmark = pytest.mark.usefixtures("generators")
 
@@ -59,10 +59,10 @@ def test_masses_peak_where_they_should(files: dict[str, Path], load: Load) -> No
 def test_other_masses_of_bosons_and_tops(
     process: str, arguments: dict[str, float], quarks: int, expected: dict[int, float]
 ) -> None:
-    options = JetOptions(mpi=False, **arguments).resolve(process)
-    batch = generation.JetSampleGenerator(process, options, seed=9)(60)
+    options = Options(mpi=False, **arguments).settled(process)
+    batch = generation.Generator(process, options, seed=9)(60)
     made = batch.resonances
-    assert np.bincount(batch.parent).tolist() == [quarks] * 2 * batch.num_events
+    assert np.bincount(batch.parent).tolist() == [quarks] * 2 * batch.size
     mass = np.sqrt(made.p4[:, 3] ** 2 - (made.p4[:, :3] ** 2).sum(axis=1))
     # What is not an outgoing b of top -> b W is the W: two quarks, of which one is u or c.
     pairs = batch.quarks.take(np.abs(batch.quarks.id) <= 4) if process == "top" else None
@@ -122,9 +122,9 @@ def test_truth(files: dict[str, Path], load: Load) -> None:
 
 @pytest.mark.parametrize(("process", "quarks"), [("w", 2), ("top", 3), ("h4j", 4)])
 def test_quarks_add_up_to_the_resonance_that_they_come_from(process: str, quarks: int) -> None:
-    options = JetOptions(mpi=False).resolve(process)
-    batch = generation.JetSampleGenerator(process, options, seed=9)(40)
-    expected = {"w": 2, "top": 2, "h4j": 1}[process] * batch.num_events
+    options = Options(mpi=False).settled(process)
+    batch = generation.Generator(process, options, seed=9)(40)
+    expected = {"w": 2, "top": 2, "h4j": 1}[process] * batch.size
     assert len(batch.resonances.id) == expected
     assert np.bincount(batch.parent, minlength=expected).tolist() == [quarks] * expected
     np.testing.assert_array_equal(batch.quarks.event, batch.resonances.event[batch.parent])
@@ -150,7 +150,7 @@ def spectrum(events: ak.Array, *, weighted: bool) -> np.ndarray:
 @pytest.fixture(scope="module")
 def flat_file(generators: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("flat") / "flat.root"
-    generate("qcd", out=out, jets=900, seed=6, options=JetOptions(mpi=False, flat_pt=True))
+    generate("qcd", out=out, jets=900, seed=6, options=Options(mpi=False, flat_pt=True))
     return out
 
 
@@ -183,8 +183,8 @@ def test_the_physical_rate_is_the_same_however_it_is_sampled(
 
 def test_the_cross_section_is_that_of_pythia(files: dict[str, Path]) -> None:
     told = read_provenance(files["top"])
-    pythia = configure_pythia(told["pythia"], seed=77)
-    initialise_pythia(pythia, "top")
+    pythia = configured(told["pythia"], seed=77)
+    initialise(pythia, "top")
     pythia_batch(pythia, 600, process="top")
     info = pythia.infoPython()
     error = np.hypot(told["cross_section_error_pb"], info.sigmaErr() * 1e9)

@@ -15,8 +15,8 @@ import uproot
 from hepdecorr.cli.main import main
 from hepdecorr.errors import InputError
 from hepdecorr.samples import read_provenance
-from hepdecorr.samples.jets import GenerationSummary, JetOptions, generate, luminosity_block, regenerate
-from hepdecorr.samples.jets.clustering import import_fastjet
+from hepdecorr.samples.jets import Options, Summary, generate, luminosity_block, regenerate
+from hepdecorr.samples.jets.clustering import fastjet_module
 
 Load = Callable[[Path], ak.Array]
 
@@ -29,8 +29,8 @@ JET = {
 CANDIDATE = {**dict.fromkeys(("pt", "eta", "phi", "mass"), "float[]"), "pdgId": "int32_t[]"}
 
 
-def make(out: Path, process: str = "w", **arguments: Any) -> GenerationSummary:
-    options = JetOptions(**{"mpi": False, **arguments.pop("options", {})})
+def make(out: Path, process: str = "w", **arguments: Any) -> Summary:
+    options = Options(**{"mpi": False, **arguments.pop("options", {})})
     return generate(process, out=out, **{"seed": 3, "job_events": 30, "options": options, **arguments})
 
 
@@ -117,7 +117,7 @@ def test_coffea_reads_the_same_constituents_in_both_layouts(layouts: dict[str, P
 def test_the_file_is_the_same_for_any_number_of_workers(tmp_path: Path, load: Load) -> None:
     one = make(tmp_path / "one.root", "qcd", workers=1, jets=50, job_events=20)
     two = make(tmp_path / "two.root", "qcd", workers=2, jets=50, job_events=20)
-    assert one.num_jobs == two.num_jobs > 1
+    assert one.jobs == two.jobs > 1
     assert one.cutflow == two.cutflow
     assert_equal(load(one.out), load(two.out))
     assert read_provenance(one.out) == read_provenance(two.out)
@@ -126,23 +126,21 @@ def test_the_file_is_the_same_for_any_number_of_workers(tmp_path: Path, load: Lo
 @pytest.mark.usefixtures("generators")
 def test_jobs_can_be_made_again_and_events_are_unique(tmp_path: Path, load: Load) -> None:
     made = make(tmp_path / "one.root", jets=60, job_events=20)
-    assert made.num_jobs >= 2
+    assert made.jobs >= 2
     events = load(made.out)
-    assert_equal(ak.concatenate([regenerate(made.out, job) for job in range(1, made.num_jobs + 1)]), events)
-    assert set(events.luminosityBlock.tolist()) == {
-        luminosity_block(3, j) for j in range(1, made.num_jobs + 1)
-    }
+    assert_equal(ak.concatenate([regenerate(made.out, job) for job in range(1, made.jobs + 1)]), events)
+    assert set(events.luminosityBlock.tolist()) == {luminosity_block(3, j) for j in range(1, made.jobs + 1)}
     # The file ends with the event of the last jet that is wanted.
-    assert ak.sum(events.nFatJet[:-1]) < 60 <= made.num_stored == ak.sum(events.nFatJet)
-    assert made.num_events == 20 * (made.num_jobs - 1) + int(events.event[-1]) + 1
-    assert made.cutflow == {"generated": made.num_events, "jet": len(events)}
+    assert ak.sum(events.nFatJet[:-1]) < 60 <= made.stored == ak.sum(events.nFatJet)
+    assert made.events == 20 * (made.jobs - 1) + int(events.event[-1]) + 1
+    assert made.cutflow == {"generated": made.events, "jet": len(events)}
     other = load(make(tmp_path / "other.root", jets=30, seed=4).out)
     more = load(make(tmp_path / "qcd.root", "qcd", jets=30).out)
     assert not ids(events) & ids(other)
     assert not (ids(events) | ids(other)) & ids(more)
     assert not set(events.FatJet_pt[:, 0].tolist()) & set(other.FatJet_pt[:, 0].tolist())
-    with pytest.raises(InputError, match=f"no job {made.num_jobs + 1}; it has jobs 1 to {made.num_jobs}"):
-        regenerate(made.out, made.num_jobs + 1)
+    with pytest.raises(InputError, match=f"no job {made.jobs + 1}; it has jobs 1 to {made.jobs}"):
+        regenerate(made.out, made.jobs + 1)
 
 
 @pytest.mark.usefixtures("generators")
@@ -157,7 +155,7 @@ def test_options_act_on_the_sample(tmp_path: Path, load: Load) -> None:
         progress=seen.append,
     )
     events, told = load(made.out), read_provenance(made.out)
-    assert seen[-1] == made.num_stored
+    assert seen[-1] == made.stored
     assert ak.min(events.FatJet_pt) > 600
     assert ak.min(events.Generator_ptHat) >= 600
     four = ak.flatten(events.FatJet_mass)[ak.flatten(events.FatJet_nMatchedQuarks) == 4]
@@ -174,22 +172,22 @@ def test_each_job_of_a_range_of_masses_has_its_own(tmp_path: Path, load: Load) -
     )
     events, told = load(made.out), read_provenance(made.out)
     masses = told["boson_mass_per_job"]
-    assert len(masses) == made.num_jobs >= 3
-    assert len(set(masses)) == made.num_jobs
+    assert len(masses) == made.jobs >= 3
+    assert len(set(masses)) == made.jobs
     assert f"24:m0 = {masses[0]:g}" in told["pythia"]
     for job, mass in enumerate(masses, 1):
         own = events[events.luminosityBlock == luminosity_block(3, job)]
         whole = ak.flatten(own.FatJet_nMatchedQuarks) == 2
         assert np.median(ak.flatten(own.FatJet_msoftdrop)[whole]) == pytest.approx(mass, rel=0.12)
-    last = events[events.luminosityBlock == luminosity_block(3, made.num_jobs)]
-    assert_equal(regenerate(made.out, made.num_jobs), last)
+    last = events[events.luminosityBlock == luminosity_block(3, made.jobs)]
+    assert_equal(regenerate(made.out, made.jobs), last)
 
 
 @pytest.mark.usefixtures("generators")
 def test_no_jets_make_an_empty_tree(tmp_path: Path, load: Load) -> None:
     made = make(tmp_path / "none.root", "top", events=3, options={"pt_min": 2990.0, "mass": 5980.0})
     events = load(made.out)
-    assert made.num_stored == len(events) == 0
+    assert made.stored == len(events) == 0
     assert "PFCands_pt" in events.fields
 
 
@@ -216,7 +214,7 @@ def test_without_fastjet_the_message_says_what_to_install(
     pythia: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fastjet", None)
-    import_fastjet.cache_clear()
+    fastjet_module.cache_clear()
     with pytest.raises(InputError, match=r"pip install 'hepdecorr\[samples\]'"):
         make(tmp_path / "x.root", events=5)
     assert not list(tmp_path.iterdir())

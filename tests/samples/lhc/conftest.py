@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from hepdecorr.errors import InputError
-from hepdecorr.samples import find_generator
-from hepdecorr.samples.jets.clustering import import_fastjet
-from hepdecorr.samples.lhc.generation import CollisionOptions
+from hepdecorr.samples import find_sample
+from hepdecorr.samples.jets.clustering import fastjet_module
+from hepdecorr.samples.lhc.generation import Options
 
-QUICK = CollisionOptions(mpi=False)
+QUICK = Options(mpi=False)
 EVENTS = {
     "hbb": {"zh": 700, "zbb": 2500, "zz": 1000},
     "hmumu": {"signal": 500, "dy": 1000},
@@ -20,7 +20,7 @@ EVENTS = {
 def generators(pythia: None) -> None:
     """Skips where the extra `samples` is not complete."""
     try:
-        import_fastjet()
+        fastjet_module()
     except InputError:
         pytest.skip("FastJet (extra `samples`) is not installed")
 
@@ -30,7 +30,7 @@ def collisions(generators: None, tmp_path_factory: pytest.TempPathFactory) -> di
     """A small file of each process, without multiparton interactions."""
     folder = tmp_path_factory.mktemp("collisions")
     return {
-        process: find_generator(sample)
+        process: find_sample(sample)
         .generate(process, out=folder / f"{process}.root", events=count, seed=5, options=QUICK)
         .out
         for sample, processes in EVENTS.items()

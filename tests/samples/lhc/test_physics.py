@@ -12,12 +12,12 @@ import pytest
 import vector
 
 from hepdecorr.samples import read_provenance
-from hepdecorr.samples.hbb import MET_MIN, TAG_EFFICIENCY, tag_b_jets
-from hepdecorr.samples.hmumu import relative_isolation
-from hepdecorr.samples.jets.detector import PFCandidates
-from hepdecorr.samples.jets.generation import GenParticles
-from hepdecorr.samples.lhc.generation import select_hadrons
-from hepdecorr.samples.lhc.reconstruction import SOFT_MET, missing_momentum
+from hepdecorr.samples.hbb.selection import EFFICIENCY, MET_MIN, tag
+from hepdecorr.samples.hmumu.selection import isolation
+from hepdecorr.samples.jets.detector import Candidates
+from hepdecorr.samples.jets.generation import Particles
+from hepdecorr.samples.lhc.generation import hadrons
+from hepdecorr.samples.lhc.reconstruction import SOFT_MET, missing
 
 Load = Callable[[Path], ak.Array]
 
@@ -97,10 +97,8 @@ def test_cross_sections_at_leading_order(collisions: dict[str, Path]) -> None:
 
 def test_tags_by_flavour() -> None:
     flavour = np.repeat([0, 4, 5], 20_000).astype(np.int32)
-    passed = tag_b_jets(flavour, np.random.default_rng(2)).reshape(3, -1).mean(axis=1)
-    for found, expected in zip(
-        passed, (TAG_EFFICIENCY[0], TAG_EFFICIENCY[4], TAG_EFFICIENCY[5]), strict=True
-    ):
+    passed = tag(flavour, np.random.default_rng(2)).reshape(3, -1).mean(axis=1)
+    for found, expected in zip(passed, (EFFICIENCY[0], EFFICIENCY[4], EFFICIENCY[5]), strict=True):
         assert found == pytest.approx(expected, abs=5 * np.sqrt(expected / 20_000))
 
 
@@ -108,24 +106,24 @@ def test_the_heaviest_quark_of_hadrons() -> None:
     #            B0   B*-   Lambda_b Sigma_b D+  Lambda_c K+  p     Upsilon J/psi D excited  b quark
     codes = [511, -523, 5122, -5222, 411, 4122, 321, 2212, 553, 443, 10411, 5]
     momentum = np.tile([10.0, 0, 0, 12.0], (len(codes), 1))
-    particles = GenParticles(np.zeros(len(codes), np.int64), np.array(codes, np.int32), momentum)
-    assert select_hadrons(particles, 5).id.tolist() == [511, -523, 5122, -5222, 553]
-    assert select_hadrons(particles, 4).id.tolist() == [411, 4122, 443, 10411]
-    assert not len(select_hadrons(particles, 5, pt_min=11.0).id)
+    particles = Particles(np.zeros(len(codes), np.int64), np.array(codes, np.int32), momentum)
+    assert hadrons(particles, 5).id.tolist() == [511, -523, 5122, -5222, 553]
+    assert hadrons(particles, 4).id.tolist() == [411, 4122, 443, 10411]
+    assert not len(hadrons(particles, 5, pt_min=11.0).id)
 
 
-def candidates(*listed: tuple[int, float, float, float]) -> PFCandidates:
+def candidates(*listed: tuple[int, float, float, float]) -> Candidates:
     """Massless candidates of event, pt, eta, phi."""
     event, pt, eta, phi = (np.array(x) for x in zip(*listed, strict=True))
     whole = np.full(len(event), 1, np.int32)
     single = [x.astype(np.float32) for x in (pt, eta, phi, 0 * pt)]
-    return PFCandidates(event, *single, 211 * whole, whole)
+    return Candidates(event, *single, 211 * whole, whole)
 
 
 def test_isolation_counts_what_is_near_and_not_the_muon() -> None:
     muons = candidates((0, 50.0, 0.0, 3.1), (2, 40.0, 1.0, 0.0))
     others = candidates((0, 50.0, 0.0, 3.1), (0, 5.0, 0.1, -3.1), (0, 9.0, 0.5, 3.1), (1, 7.0, 0.0, 3.1))
-    np.testing.assert_allclose(relative_isolation(muons, others), [0.1, 0.0], atol=1e-6)
+    np.testing.assert_allclose(isolation(muons, others), [0.1, 0.0], atol=1e-6)
 
 
 def test_missing_momentum_balances_what_is_seen() -> None:
@@ -133,7 +131,7 @@ def test_missing_momentum_balances_what_is_seen() -> None:
         *[(i, 100.0, 0.3, 0.5) for i in range(4000)], *[(i, 40.0, -1.0, 0.5) for i in range(4000)]
     )
     seen = seen.take(np.argsort(seen.event, kind="stable"))
-    met = missing_momentum(seen, num_events=4000, rng=np.random.default_rng(3))
+    met = missing(seen, events=4000, rng=np.random.default_rng(3))
     x, y = met.pt * np.cos(met.phi), met.pt * np.sin(met.phi)
     assert np.mean(x) == pytest.approx(-140 * np.cos(0.5), abs=5 * SOFT_MET / np.sqrt(4000))
     assert np.mean(y) == pytest.approx(-140 * np.sin(0.5), abs=5 * SOFT_MET / np.sqrt(4000))

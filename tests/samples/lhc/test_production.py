@@ -14,8 +14,8 @@ import uproot
 
 from hepdecorr.cli.main import main
 from hepdecorr.errors import InputError
-from hepdecorr.samples import find_generator, hbb, hmumu, read_provenance
-from hepdecorr.samples.lhc.generation import CollisionOptions
+from hepdecorr.samples import find_sample, hbb, hmumu, read_provenance
+from hepdecorr.samples.lhc.generation import Options
 
 Load = Callable[[Path], ak.Array]
 
@@ -27,7 +27,7 @@ MUON = FLOATS | {"pfRelIso04_all": "float[]", "charge": "int32_t[]", "mediumId":
 
 
 def make(sample: Any, process: str, out: Path, **arguments: Any) -> Any:
-    given = {"seed": 3, "job_events": 40, "options": CollisionOptions(mpi=False), **arguments}
+    given = {"seed": 3, "job_events": 40, "options": Options(mpi=False), **arguments}
     return sample.generate(process, out=out, **given)
 
 
@@ -147,7 +147,7 @@ def test_arguments_out_of_range(
     sample: str, process: str, arguments: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
-        make(find_generator(sample), process, tmp_path / "x.root", **arguments)
+        make(find_sample(sample), process, tmp_path / "x.root", **arguments)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,1 +1,0 @@
-"""Configuration: YAML files, their schema, and options typed by signatures."""

@@ -1,1 +1,0 @@
-"""Estimates with uncertainties from arrays; numpy and scipy only."""

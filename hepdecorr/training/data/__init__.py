@@ -1,1 +1,0 @@
-"""Training data: batches, groups, weights and checks."""

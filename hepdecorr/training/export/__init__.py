@@ -1,1 +1,0 @@
-"""Export of trained taggers to ONNX with their model cards."""

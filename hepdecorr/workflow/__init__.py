@@ -1,1 +1,0 @@
-"""Steps of an analysis, callable from Python: tables, training, evaluation, reports, scans, comparisons."""
