@@ -3,7 +3,7 @@
     python benchmarks/regression.py --out baseline.json                     # run every case
     python benchmarks/regression.py --out new.json --compare baseline.json  # run every case, then compare
     python benchmarks/regression.py --only 'adversary/*' --compare baseline.json
-    python benchmarks/regression.py --recorded new.json --compare baseline.json   # compare two files, run nothing
+    python benchmarks/regression.py --recorded new.json --compare baseline.json  # compare two files
 
 Each case is small and runs on the CPU in one thread: a training on synthetic events, or one of the analyses
 from ROOT files to its report. A recording holds SHA-256 digests of the trained weights (values only, no
